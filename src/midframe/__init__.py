@@ -1,0 +1,1 @@
+"""Midframe makes the frames between the frames of a film."""
