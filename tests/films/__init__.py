@@ -1,0 +1,59 @@
+"""Films of known motion, drawn for the tests, and the means to read what a film holds without Midframe.
+
+    film = Film(frames=12, codec="ffv1", cuts=(6,), audio=(AudioTrack(),))
+    path = draw(film, tmp_path / "film.mkv")
+    truth = picture(film, Fraction(1, 48))     # float RGB at any time, also between frames
+    wanted = planes(film, Fraction(1, 48))     # the same as planes of the film's pixel format
+
+Everything is deterministic: the same film is drawn as the same pictures. Only PyAV, numpy and Pillow are used, and colours are
+converted by arithmetic of its own, so that Midframe is judged by something that shares no code with it.
+"""
+
+from .broken import (
+    audio_only,
+    bit_flips,
+    dropped,
+    empty,
+    falling_times,
+    moov_missing,
+    size_change,
+    text,
+    truncated,
+    undecodable,
+)
+from .drawing import draw, draw_pictures
+from .film import AudioTrack, Chapter, Film, Hdr, SubtitleTrack
+from .planes import planes, planes_of, rgb_of
+from .reading import DecodedFrame, PacketFact, packets, read_frames, read_planes, read_times, side_data
+from .scenes import picture
+
+__all__ = [
+    "AudioTrack",
+    "Chapter",
+    "DecodedFrame",
+    "Film",
+    "Hdr",
+    "PacketFact",
+    "SubtitleTrack",
+    "audio_only",
+    "bit_flips",
+    "draw",
+    "draw_pictures",
+    "dropped",
+    "empty",
+    "falling_times",
+    "moov_missing",
+    "packets",
+    "picture",
+    "planes",
+    "planes_of",
+    "read_frames",
+    "read_planes",
+    "read_times",
+    "rgb_of",
+    "side_data",
+    "size_change",
+    "text",
+    "truncated",
+    "undecodable",
+]

@@ -1,0 +1,141 @@
+"""What the camera sees: pictures as functions of continuous place and time, so that the true frame at any time is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .film import Film
+
+BARS = ((1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1))
+
+
+def picture(film: Film, time: Fraction | float) -> np.ndarray:
+    """The film's picture at `time` (seconds, on the film's own clock): float64 RGB [height, width, 3] in 0..1.
+
+    Gamma-encoded as in the film. Any time may be asked for, between frames too. A new shot begins at the time of its first
+    frame, so a time between the last frame of a shot and the first of the next still shows the earlier one.
+    """
+    times = film.frame_times
+    shot = sum(time >= times[cut] for cut in film.cuts)
+    shown = float((Fraction(time) - times[0]) * Fraction(film.rate))
+    if film.scene not in SCENES:
+        raise ValueError(f"no scene {film.scene!r}; there are {', '.join(SCENES)}")
+    rgb = SCENES[film.scene](film, shown, shot)
+    if film.caption:
+        ink, plate = _caption(film.width, film.height)
+        rgb = rgb * (1 - plate) + ink
+    return np.clip(rgb, 0.0, 1.0)
+
+
+def texture(width: int, height: int, shift: tuple[float, float], seed: int) -> np.ndarray:
+    """Sums of sinusoids, the same for every channel place but in other phases: smooth, and defined at every real coordinate.
+
+    Content moves by `shift` pixels: texture(.., (dx, dy), ..)[y, x] is the texture's value at (x − dx, y − dy). Wave lengths are
+    7 to 60 pixels, so sub-pixel shifts are well defined. A wave in x and y is a product of two matrices, hence fast.
+    """
+    draw = np.random.default_rng([seed, 51])
+    waves = 14
+    length = np.geomspace(7.0, 60.0, waves)
+    angle = draw.uniform(0, 2 * np.pi, waves)
+    strength = length**0.5
+    strength = 0.46 * strength / np.sqrt((strength**2).sum()) / np.sqrt(2)
+    across, down = (2 * np.pi / length * trig(angle) for trig in (np.cos, np.sin))
+    x = np.arange(width)[None, :] - shift[0]
+    y = np.arange(height)[:, None] - shift[1]
+    columns = np.concatenate([np.sin(across[:, None] * x), np.cos(across[:, None] * x)])
+    out = np.empty((height, width, 3))
+    for channel in range(3):
+        phase = draw.uniform(0, 2 * np.pi, waves) * 0.35 + angle
+        rows = np.concatenate([np.cos(y * down + phase), np.sin(y * down + phase)], axis=1) * np.tile(strength, 2)
+        out[..., channel] = draw.uniform(0.38, 0.62) + rows @ columns
+    return out
+
+
+def _texture_scene(film: Film, shown: float, shot: int) -> np.ndarray:
+    return texture(film.width, film.height, (film.speed[0] * shown, film.speed[1] * shown), shot)
+
+
+def _still(film: Film, shown: float, shot: int) -> np.ndarray:
+    return texture(film.width, film.height, (0.0, 0.0), shot)
+
+
+def _half(film: Film, shown: float, shot: int) -> np.ndarray:
+    left = np.arange(film.width)[None, :, None] < film.width // 2
+    return np.where(left, _still(film, shown, shot), _texture_scene(film, shown, shot + 100))
+
+
+def _shapes(film: Film, shown: float, shot: int) -> np.ndarray:
+    """Soft-edged textured discs and boxes that move against the background; beyond an edge they come back at the other."""
+    rgb = _texture_scene(film, shown, shot)
+    rgb = 0.5 + 0.6 * (rgb - 0.5)
+    draw = np.random.default_rng([shot, 7])
+    x, y = np.arange(film.width)[None, :], np.arange(film.height)[:, None]
+    for index in range(5):
+        radius = draw.uniform(0.09, 0.2) * min(film.width, film.height)
+        margin = 2 * radius + 4
+        pace = draw.uniform(-1.2, 0.4), draw.uniform(-0.8, 0.8)
+        place = draw.uniform(size=2)
+        angle = draw.uniform(0, np.pi)
+        colour = draw.uniform(0.05, 0.95, 3)
+        move = [film.speed[0] * pace[0] * shown, film.speed[1] * pace[1] * shown]
+        centre = [
+            (place[axis] * (size + 2 * margin) + move[axis]) % (size + 2 * margin) - margin
+            for axis, size in enumerate((film.width, film.height))
+        ]
+        u, v = x - centre[0], y - centre[1]
+        if index % 2:
+            u, v = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
+            away = np.maximum(np.abs(u), 1.4 * np.abs(v)) - radius
+        else:
+            away = np.hypot(u, v) - radius
+        cover = 0.5 - 0.5 * np.tanh(away / 1.2)
+        pattern = 0.12 * np.sin(u * (2 * np.pi / 9) + index) * np.cos(v * (2 * np.pi / 13))
+        rgb = rgb * (1 - cover[..., None]) + (colour + pattern[..., None]) * cover[..., None]
+    return rgb
+
+
+def _bars(film: Film, shown: float, shot: int) -> np.ndarray:
+    row = 0.75 * np.array(BARS, float)[np.arange(film.width) * len(BARS) // film.width]
+    return np.broadcast_to(np.roll(row, shot, axis=1), (film.height, film.width, 3)).copy()
+
+
+def _edge(film: Film, shown: float, shot: int) -> np.ndarray:
+    """Red left of a vertical edge, blue right of it; the pixel that the edge crosses is covered in part."""
+    place = film.width / 4 + film.speed[0] * shown
+    red = np.clip(place - np.arange(film.width), 0.0, 1.0)[None, :, None]
+    colours = np.array([(0.8, 0.1, 0.1), (0.1, 0.1, 0.8)])[:: -1 if shot % 2 else 1]
+    return np.broadcast_to(red * colours[0] + (1 - red) * colours[1], (film.height, film.width, 3)).copy()
+
+
+def _noise(film: Film, shown: float, shot: int) -> np.ndarray:
+    draw = np.random.default_rng([shot, round(shown) + 1_000_000])
+    noise = draw.uniform(size=(film.height + 2, film.width + 2, 3))
+    return sum(noise[i : i + film.height, j : j + film.width] for i in range(3) for j in range(3)) / 9
+
+
+SCENES: dict[str, Callable[[Film, float, int], np.ndarray]] = {
+    "shapes": _shapes,
+    "texture": _texture_scene,
+    "still": _still,
+    "half": _half,
+    "bars": _bars,
+    "edge": _edge,
+    "noise": _noise,
+}
+
+
+@lru_cache(maxsize=8)
+def _caption(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """White letters with a dark outline in the lower part: what they add, and how much they cover; both [height, width, 1]."""
+    size = max(8, height // 7)
+    ink, plate = (Image.new("L", (width, height)) for _ in range(2))
+    font = ImageFont.load_default(size)
+    where, text = (width / 2, height * 0.86), "between frames"
+    ImageDraw.Draw(ink).text(where, text, 255, font, anchor="mm")
+    ImageDraw.Draw(plate).text(where, text, 255, font, anchor="mm", stroke_width=max(1, size // 8), stroke_fill=255)
+    return tuple(np.asarray(image, float)[..., None] / 255 for image in (ink, plate))  # type: ignore[return-value]
