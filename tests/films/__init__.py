@@ -5,8 +5,8 @@
     truth = picture(film, Fraction(1, 48))     # float RGB at any time, also between frames
     wanted = planes(film, Fraction(1, 48))     # the same as planes of the film's pixel format
 
-Everything is deterministic: the same film is drawn as the same pictures. Only PyAV, numpy and Pillow are used, and colours are
-converted by arithmetic of its own, so that Midframe is judged by something that shares no code with it.
+Everything is deterministic: the same film is drawn as the same pictures. Only PyAV, numpy and Pillow are used, and
+colours are converted by arithmetic of its own, so that Midframe is judged by something that shares no code with it.
 """
 
 from .broken import (
@@ -21,8 +21,9 @@ from .broken import (
     truncated,
     undecodable,
 )
-from .drawing import draw, draw_pictures
+from .drawing import cover_jpeg, draw, draw_pictures, video_frame
 from .film import AudioTrack, Chapter, Film, Hdr, SubtitleTrack
+from .messages import captioned, dynamic_hdr
 from .planes import planes, planes_of, rgb_of
 from .reading import DecodedFrame, PacketFact, packets, read_frames, read_planes, read_times, side_data
 from .scenes import picture
@@ -37,9 +38,12 @@ __all__ = [
     "SubtitleTrack",
     "audio_only",
     "bit_flips",
+    "captioned",
+    "cover_jpeg",
     "draw",
     "draw_pictures",
     "dropped",
+    "dynamic_hdr",
     "empty",
     "falling_times",
     "moov_missing",
@@ -56,4 +60,5 @@ __all__ = [
     "text",
     "truncated",
     "undecodable",
+    "video_frame",
 ]

@@ -63,7 +63,10 @@ def audio_only(to: Path, with_cover: bool = False) -> Path:
     film, track = Film(frames=12), AudioTrack()
     with av.open(str(to), "w") as out:
         stream = _audio_stream(out, track, to.suffix if to.suffix in USUAL else ".mp4")
-        for packet in [*(_cover(out, to.suffix) if with_cover else []), *_audio_packets(stream, track, film, Fraction(0))]:
+        for packet in [
+            *(_cover(out, to.suffix) if with_cover else []),
+            *_audio_packets(stream, track, film, Fraction(0)),
+        ]:
             out.mux(packet)
     return to
 
@@ -91,12 +94,12 @@ def undecodable(path: Path, frames: Collection[int], to: Path) -> Path:
         rubbish.duration, rubbish.is_keyframe = packet.duration, packet.is_keyframe
         return rubbish
 
-    return _remuxed(path, to, spoil)
+    return remuxed(path, to, spoil)
 
 
 def dropped(path: Path, frames: Collection[int], to: Path) -> Path:
     """The packets numbered `frames` are missing."""
-    return _remuxed(path, to, lambda number, packet: None if number in frames else packet)
+    return remuxed(path, to, lambda number, packet: None if number in frames else packet)
 
 
 def falling_times(path: Path, to: Path, equal: Collection[int] = (), falling: Collection[int] = ()) -> Path:
@@ -112,14 +115,16 @@ def falling_times(path: Path, to: Path, equal: Collection[int] = (), falling: Co
         packet.pts = times[number - 1] if number in equal else times[number - 2] if number in falling else packet.pts
         return packet
 
-    return _remuxed(path, to, shift)
+    return remuxed(path, to, shift)
 
 
-def _remuxed(path: Path, to: Path, change: Callable[[int, av.Packet], av.Packet | None]) -> Path:
+def remuxed(path: Path, to: Path, change: Callable[[int, av.Packet], av.Packet | None]) -> Path:
     """A copy whose film packets pass through `change(number, packet)`; None leaves a packet out."""
     with av.open(str(path)) as source, av.open(str(to), "w") as out:
         film = film_stream(source)
-        kept = {s.index: out.add_stream_from_template(s) for s in source.streams if s.type in ("video", "audio", "subtitle")}
+        kept = {
+            s.index: out.add_stream_from_template(s) for s in source.streams if s.type in ("video", "audio", "subtitle")
+        }
         number = 0
         for packet in source.demux(*(source.streams[index] for index in kept)):
             if packet.size == 0:
@@ -134,5 +139,3 @@ def _remuxed(path: Path, to: Path, change: Callable[[int, av.Packet], av.Packet 
             copied.stream = target
             out.mux(copied)
     return to
-
-

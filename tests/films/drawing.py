@@ -15,7 +15,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from .film import AudioTrack, Film, Hdr, SubtitleTrack
-from .planes import planes
+from .planes import SHIFT, planes
 from .scenes import picture
 
 USUAL = {  # by suffix: video, audio, subtitles
@@ -36,12 +36,13 @@ OPTIONS = {
     "libx265": {"preset": "ultrafast", "crf": "12"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "16", "b": "0"},
     "libsvtav1": {"preset": "12", "crf": "18"},
-    "mpeg2video": {"qscale": "3", "b": "6000000"},
+    "mpeg2video": {"b": "6000000"},
     "mpeg1video": {"b": "6000000"},
     "mpeg4": {"b": "6000000"},
     "mjpeg": {"q": "2"},
 }
 REORDERING = ("libx264", "libx264rgb", "libx265", "mpeg2video", "mpeg1video", "mpeg4")
+FIXED_RATE = ("mpeg1video", "mpeg2video")  # only the rates of the standard, and no time base but one over the rate
 MATRIX_CODES = {"bt601": 6, "bt709": 1, "bt2020": 9}  # H.273 matrix, and primaries alike
 SITING_NAMES = {"left": "left", "topleft": "topleft", "centre": "center"}
 Y4M = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444", "gray": "mono", "yuv420p10le": "420p10"}
@@ -70,7 +71,7 @@ def draw(film: Film, path: Path) -> Path:
         video = _video_stream(out, film, path.suffix)
         beside = _second_video(out, film) if film.second_video else []
         sounds = [(_audio_stream(out, track, path.suffix), track) for track in film.audio]
-        texts = [(_subtitle_stream(out, track, path.suffix), track) for track in film.subtitles]
+        texts = [p for track in film.subtitles for p in _subtitles(out, track, path.suffix, film.frame_times[0])]
         cover = _cover(out, path.suffix) if film.cover else []
         for name, media_type, contents in film.attachments:
             out.add_attachment(name, media_type, contents)
@@ -78,9 +79,8 @@ def draw(film: Film, path: Path) -> Path:
             out.set_chapters(_chapters(film))
         out.start_encoding()
         origin = film.frame_times[0]
-        waiting = [*cover, *beside]
+        waiting = [*cover, *beside, *texts]
         waiting += [p for stream, track in sounds for p in _audio_packets(stream, track, film, origin)]
-        waiting += [p for stream, track in texts for p in _subtitle_packets(stream, track, origin)]
         waiting.sort(key=_order)
         for packet in _video_packets(video, film):
             while waiting and _order(waiting[0]) <= _order(packet):
@@ -130,6 +130,10 @@ def video_frame(film: Film, time: Fraction) -> av.VideoFrame:
 
 def _video_stream(out: av.container.OutputContainer, film: Film, suffix: str) -> av.VideoStream:
     codec = film.codec or USUAL[suffix][0]
+    if codec == "rawvideo" and film.pixel_format in SHIFT:
+        raise ValueError(
+            f"no container here gives {film.pixel_format} back; use films.planes() and video_frame() for it"
+        )
     options = {**OPTIONS.get(codec, {}), "g": str(film.gop), "threads": "1"}
     if codec in REORDERING:
         keeps_last = film.last_duration is not None and suffix in (".mp4", ".mov")
@@ -148,8 +152,8 @@ def _video_stream(out: av.container.OutputContainer, film: Film, suffix: str) ->
     stream = out.add_stream(codec, rate=Fraction(film.rate), options={**options, **params, **film.options})
     stream.width, stream.height, stream.pix_fmt = film.width, film.height, film.pixel_format
     context = stream.codec_context
-    context.time_base = film.time_base
-    stream.time_base = film.time_base
+    if codec not in FIXED_RATE and suffix != ".avi":
+        context.time_base = stream.time_base = film.time_base
     context.flags |= int(Flags.frame_duration)
     if film.matrix:
         context.colorspace = 0 if film.format.is_rgb else MATRIX_CODES[film.matrix]
@@ -169,6 +173,8 @@ def _video_stream(out: av.container.OutputContainer, film: Film, suffix: str) ->
         stream.set_display_matrix(list(film.display_matrix))
     elif film.rotation:
         stream.set_display_rotation(film.rotation, False, False)
+    if film.second_video:
+        stream.disposition = Disposition.default
     stream.metadata.update(film.video_metadata)
     if film.timecode and suffix in (".mp4", ".mov"):
         stream.metadata["timecode"] = film.timecode
@@ -209,30 +215,30 @@ def _audio_packets(stream: av.AudioStream, track: AudioTrack, film: Film, origin
     yield from stream.encode(None)
 
 
-def _subtitle_stream(out: av.container.OutputContainer, track: SubtitleTrack, suffix: str) -> av.stream.Stream:
+def _subtitles(
+    out: av.container.OutputContainer, track: SubtitleTrack, suffix: str, origin: Fraction
+) -> list[av.Packet]:
     codec = track.codec or USUAL[suffix][2]
-    stream = out.add_mux_stream(codec)
-    stream.time_base = Fraction(1, 1000)
-    if codec == "ass":
-        stream.codec_context.extradata = ASS_HEADER.encode()
+    if codec == "ass":  # needs a header, which only a template brings along
+        source = av.open(io.BytesIO(ASS_HEADER.encode()), format="ass")
+        stream = out.add_stream_from_template(source.streams.subtitles[0])
+    else:
+        stream = out.add_mux_stream(codec)
+        stream.time_base = Fraction(1, 1000)
     _name(stream, track)
-    return stream
-
-
-def _subtitle_packets(stream: av.stream.Stream, track: SubtitleTrack, origin: Fraction) -> Iterator[av.Packet]:
-    codec = stream.codec_context.name if stream.codec_context else ""
+    found = []
     for number, (start, end, text) in enumerate(track.lines):
-        words = text.encode()
-        if codec in ("mov_text", "") and track.codec in (None, "mov_text") and "mov_text" in str(codec or "mov_text"):
-            words = len(words).to_bytes(2, "big") + words
-        if codec == "ass":
-            words = f"{number},0,Default,,0,0,0,,{text}".encode()
+        words = {
+            "mov_text": len(text.encode()).to_bytes(2, "big") + text.encode(),
+            "ass": f"{number},0,Default,,0,0,0,,{text}".encode(),
+        }.get(codec, text.encode())
         packet = av.Packet(words)
         packet.stream, packet.time_base = stream, Fraction(1, 1000)
         packet.pts = packet.dts = round((origin + start) * 1000)
         packet.duration = round((end - start) * 1000)
         packet.is_keyframe = True
-        yield packet
+        found.append(packet)
+    return found
 
 
 def _second_video(out: av.container.OutputContainer, film: Film) -> list[av.Packet]:
@@ -335,7 +341,9 @@ def _display(hdr: Hdr) -> str:
 def _svt_hdr(hdr: Hdr) -> str:
     named = {"G": hdr.green, "B": hdr.blue, "R": hdr.red, "WP": hdr.white}
     places = "".join(f"{name}({x},{y})" for name, (x, y) in named.items())
-    return f"mastering-display={places}L({hdr.brightest},{hdr.darkest}):content-light={hdr.max_content},{hdr.max_average}"
+    return (
+        f"mastering-display={places}L({hdr.brightest},{hdr.darkest}):content-light={hdr.max_content},{hdr.max_average}"
+    )
 
 
 ASS_HEADER = """[Script Info]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,16 +61,17 @@ class Hdr:
 
 @dataclass(frozen=True)
 class Film:
-    """How a film is drawn. Every field has a default: `Film()` is one second of moving shapes, 160×96, 24 frames a second.
+    """How a film is drawn. By default one second of moving shapes, 160×96, 24 frames a second.
 
-    Times: frame k is shown at `start + k / rate`, or at `times[k]` (then `frames` is ignored, and `start` too). The picture is a
-    function of time: `speed` is the motion in pixels during 1/rate seconds, whatever the frames' times are. `last_duration` is
-    how long the last frame stands (in mp4 and mov this needs a film without B frames, so they are left out then). A negative
-    `start` makes, in mp4 and mov, an edit list that hides the frames before zero.
+    Times: frame k is shown at `start + k / rate`, or at `times[k]` (then `frames` is ignored, and `start` too). The
+    picture is a function of time: `speed` is the motion in pixels during 1/rate seconds, whatever the frames' times
+    are. `last_duration` is how long the last frame stands (in mp4 and mov this needs a film without B frames, so they
+    are left out then). A negative `start` makes, in mp4 and mov, an edit list that hides the frames before zero.
 
-    Scenes: "shapes" (shapes before a moving background: occlusion), "texture" (one smooth texture, pure translation by `speed`),
-    "still" (the texture, not moving), "half" (left half still, right half moving), "bars" (75 % colour bars, still),
-    "edge" (a hard vertical edge between saturated red and blue, moving by speed[0]), "noise" (each frame new smooth noise).
+    Scenes: "shapes" (shapes before a moving background: occlusion), "texture" (one smooth texture, pure translation
+    by `speed`), "still" (the texture, not moving), "half" (left half still, right half moving), "bars" (75 % colour
+    bars, still), "edge" (a hard vertical edge between saturated red and blue, moving by speed[0]), "noise" (each
+    frame new smooth noise).
     """
 
     width: int = 160
@@ -122,7 +124,7 @@ class Film:
     @property
     def durations(self) -> tuple[Fraction, ...]:
         times = self.frame_times
-        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         return (*gaps, self.last_duration or (gaps[-1] if gaps and self.times else 1 / Fraction(self.rate)))
 
     @property

@@ -12,14 +12,15 @@ from .scenes import picture
 
 LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}  # Kr, Kb
 
-# Formats whose components share a plane: for each plane the components in the order of memory (0 1 2 are Y Cb Cr or R G B, 3 alpha).
+# Formats whose components share a plane: for each plane its components in the order of memory
+# (0 1 2 are Y Cb Cr or R G B, 3 is alpha).
 PACKED = {
-    **{name: ((0,), (1, 2)) for name in ("nv12", "nv16", "nv24", "p010le", "p012le", "p016le", "p210le", "p410le")},
-    **{name: ((0,), (2, 1)) for name in ("nv21", "nv42")},
-    **{name: ((0, 1, 2),) for name in ("rgb24", "rgb48le")},
+    **dict.fromkeys(("nv12", "nv16", "nv24", "p010le", "p012le", "p016le", "p210le", "p410le"), ((0,), (1, 2))),
+    **dict.fromkeys(("nv21", "nv42"), ((0,), (2, 1))),
+    **dict.fromkeys(("rgb24", "rgb48le"), ((0, 1, 2),)),
     "bgr24": ((2, 1, 0),),
-    **{name: ((0, 1, 2, 3),) for name in ("rgba", "rgba64le", "rgb0")},
-    **{name: ((2, 1, 0, 3),) for name in ("bgra", "bgr0")},
+    **dict.fromkeys(("rgba", "rgba64le", "rgb0"), ((0, 1, 2, 3),)),
+    **dict.fromkeys(("bgra", "bgr0"), ((2, 1, 0, 3),)),
 }
 SHIFT = {"p010le": 6, "p210le": 6, "p410le": 6, "p012le": 4}  # samples stand in the high bits
 
@@ -34,10 +35,11 @@ def planes(film: Film, time: Fraction | float) -> tuple[np.ndarray, ...]:
 
 
 def planes_of(film: Film, rgb: np.ndarray) -> tuple[np.ndarray, ...]:
-    """RGB [H, W, 3] float in 0..1 as planes of `film.pixel_format`: 2-D arrays of uint8 or uint16, rounded once, as in memory.
+    """RGB [H, W, 3] float in 0..1 as planes of `film.pixel_format`: 2-D, uint8 or uint16, rounded once, as in memory.
 
-    A plane that holds several components has them side by side: its width is pixels × components. Limited range is for YUV and
-    grey only; RGB is always full. Palette pictures: indices into a cube of 6×6×6 colours, and that palette.
+    A plane that holds several components has them side by side: its width is pixels × components. Limited range is
+    for YUV and grey only; RGB is always full. Palette pictures: indices into a cube of 6×6×6 colours, and that
+    palette.
     """
     layout = VideoFormat(film.pixel_format, film.width, film.height)
     if film.pixel_format == "pal8":
@@ -128,7 +130,7 @@ def _planar(layout: VideoFormat) -> tuple[tuple[int, ...], ...]:
 
 
 def _shrink(chroma: np.ndarray, layout: VideoFormat, siting: str) -> np.ndarray:
-    """Half size where the format says so: 1-2-1 around a sample that is co-sited, the mean of two where it lies between."""
+    """Half size where the format says so: 1-2-1 around a co-sited sample, the mean of two where it lies between."""
     if layout.chroma_width(4) == 2:
         chroma = _halve(chroma.T, siting in ("left", "topleft")).T
     if layout.chroma_height(4) == 2:

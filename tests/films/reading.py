@@ -69,7 +69,9 @@ def packets(path: Path) -> list[list[PacketFact]]:
     """For each stream, in the order of the file, its packets with exact times and the MD5 of their contents."""
     with av.open(str(path)) as container:
         found: list[list[PacketFact]] = [[] for _ in container.streams]
-        for packet in container.demux(*(s for s in container.streams if s.type in ("video", "audio", "subtitle", "data"))):
+        for packet in container.demux(
+            *(s for s in container.streams if s.type in ("video", "audio", "subtitle", "data"))
+        ):
             if packet.size == 0:
                 continue
             payload = bytes(packet)

@@ -1,4 +1,4 @@
-"""What the camera sees: pictures as functions of continuous place and time, so that the true frame at any time is known."""
+"""What the camera sees, as a function of continuous place and time: so the true frame at any time is known."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BARS = ((1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0,
 def picture(film: Film, time: Fraction | float) -> np.ndarray:
     """The film's picture at `time` (seconds, on the film's own clock): float64 RGB [height, width, 3] in 0..1.
 
-    Gamma-encoded as in the film. Any time may be asked for, between frames too. A new shot begins at the time of its first
-    frame, so a time between the last frame of a shot and the first of the next still shows the earlier one.
+    Gamma-encoded as in the film. Any time may be asked for, between frames too. A new shot begins at the time of its
+    first frame, so a time between the last frame of a shot and the first of the next still shows the earlier one.
     """
     times = film.frame_times
     shot = sum(time >= times[cut] for cut in film.cuts)
@@ -33,17 +33,18 @@ def picture(film: Film, time: Fraction | float) -> np.ndarray:
 
 
 def texture(width: int, height: int, shift: tuple[float, float], seed: int) -> np.ndarray:
-    """Sums of sinusoids, the same for every channel place but in other phases: smooth, and defined at every real coordinate.
+    """Sums of sinusoids, in other phases for each channel: smooth, and defined at every real coordinate.
 
-    Content moves by `shift` pixels: texture(.., (dx, dy), ..)[y, x] is the texture's value at (x − dx, y − dy). Wave lengths are
-    7 to 60 pixels, so sub-pixel shifts are well defined. A wave in x and y is a product of two matrices, hence fast.
+    Content moves by `shift` pixels: texture(.., (dx, dy), ..)[y, x] is the texture's value at (x − dx, y − dy). Wave
+    lengths are 7 to 60 pixels, so sub-pixel shifts are well defined. A wave in x and y is a product of two matrices,
+    hence fast.
     """
     draw = np.random.default_rng([seed, 51])
     waves = 14
     length = np.geomspace(7.0, 60.0, waves)
     angle = draw.uniform(0, 2 * np.pi, waves)
     strength = length**0.5
-    strength = 0.46 * strength / np.sqrt((strength**2).sum()) / np.sqrt(2)
+    strength = 0.4 * strength / np.sqrt((strength**2).sum()) / np.sqrt(2)
     across, down = (2 * np.pi / length * trig(angle) for trig in (np.cos, np.sin))
     x = np.arange(width)[None, :] - shift[0]
     y = np.arange(height)[:, None] - shift[1]
@@ -52,7 +53,7 @@ def texture(width: int, height: int, shift: tuple[float, float], seed: int) -> n
     for channel in range(3):
         phase = draw.uniform(0, 2 * np.pi, waves) * 0.35 + angle
         rows = np.concatenate([np.cos(y * down + phase), np.sin(y * down + phase)], axis=1) * np.tile(strength, 2)
-        out[..., channel] = draw.uniform(0.38, 0.62) + rows @ columns
+        out[..., channel] = draw.uniform(0.34, 0.66) + rows @ columns
     return out
 
 
@@ -70,7 +71,7 @@ def _half(film: Film, shown: float, shot: int) -> np.ndarray:
 
 
 def _shapes(film: Film, shown: float, shot: int) -> np.ndarray:
-    """Soft-edged textured discs and boxes that move against the background; beyond an edge they come back at the other."""
+    """Soft-edged textured discs and boxes that move against the background and, once out, come in again opposite."""
     rgb = _texture_scene(film, shown, shot)
     rgb = 0.5 + 0.6 * (rgb - 0.5)
     draw = np.random.default_rng([shot, 7])
@@ -131,7 +132,7 @@ SCENES: dict[str, Callable[[Film, float, int], np.ndarray]] = {
 
 @lru_cache(maxsize=8)
 def _caption(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """White letters with a dark outline in the lower part: what they add, and how much they cover; both [height, width, 1]."""
+    """White letters with a dark outline: what they add, and how much they cover; both [height, width, 1]."""
     size = max(8, height // 7)
     ink, plate = (Image.new("L", (width, height)) for _ in range(2))
     font = ImageFont.load_default(size)
