@@ -78,8 +78,8 @@ def size_change(film: Film, to: Path, width: int, height: int) -> Path:
         half = replace(film, width=w, height=h, start=film.start + number * film.duration)
         halves.append(draw(half, to.with_name(f"{to.stem}.half{number}{to.suffix}")))
     to.write_bytes(b"".join(half.read_bytes() for half in halves))
-    for half in halves:
-        half.unlink()
+    for piece in halves:
+        piece.unlink()
     return to
 
 

@@ -18,12 +18,13 @@ from .film import AudioTrack, Film, Hdr, SubtitleTrack
 from .planes import SHIFT, planes
 from .scenes import picture
 
-USUAL = {  # by suffix: video, audio, subtitles
+# By suffix: video, audio, subtitles. MP3 in AVI is possible, but its priming shifts the frames after the first.
+USUAL = {
     ".mp4": ("libx264", "aac", "mov_text"),
     ".mov": ("libx264", "aac", "mov_text"),
     ".mkv": ("libx264", "aac", "subrip"),
     ".webm": ("libvpx-vp9", "libopus", "webvtt"),
-    ".avi": ("mpeg4", "libmp3lame", ""),
+    ".avi": ("mpeg4", "pcm_s16le", ""),
     ".ts": ("libx264", "aac", ""),
     ".mpg": ("mpeg2video", "mp2", ""),
     ".nut": ("rawvideo", "pcm_s16le", ""),
@@ -125,6 +126,8 @@ def video_frame(film: Film, time: Fraction) -> av.VideoFrame:
     if film.matrix:
         frame.colorspace = 0 if film.format.is_rgb else MATRIX_CODES[film.matrix]
         frame.color_range = 2 if film.is_full_range else 1
+        frame.color_primaries = film.primaries or MATRIX_CODES[film.matrix]
+        frame.color_trc = film.transfer_code
     return frame
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from av.video.format import VideoFormat
 
@@ -115,13 +116,13 @@ class Film:
     sample_aspect_ratio: Fraction | None = None
     hdr: Hdr | None = None
 
-    @property
+    @cached_property
     def frame_times(self) -> tuple[Fraction, ...]:
         if self.times is not None:
             return tuple(Fraction(time) for time in self.times)
         return tuple(Fraction(self.start) + k / Fraction(self.rate) for k in range(self.frames))
 
-    @property
+    @cached_property
     def durations(self) -> tuple[Fraction, ...]:
         times = self.frame_times
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -132,7 +133,7 @@ class Film:
         """From the first frame's time to the end of the last."""
         return self.frame_times[-1] + self.durations[-1] - self.frame_times[0]
 
-    @property
+    @cached_property
     def time_base(self) -> Fraction:
         """The coarsest time base that holds every time and duration exactly (at least 1/1000 fine)."""
         ticks = math.lcm(*(time.denominator for time in (*self.frame_times, *self.durations)))
@@ -140,7 +141,7 @@ class Film:
             raise ValueError(f"the times of the film need a time base of 1/{ticks}, which no container holds")
         return Fraction(1, ticks * -(-1000 // ticks))
 
-    @property
+    @cached_property
     def format(self) -> VideoFormat:
         return VideoFormat(self.pixel_format, self.width, self.height)
 

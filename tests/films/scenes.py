@@ -33,27 +33,28 @@ def picture(film: Film, time: Fraction | float) -> np.ndarray:
 
 
 def texture(width: int, height: int, shift: tuple[float, float], seed: int) -> np.ndarray:
-    """Sums of sinusoids, in other phases for each channel: smooth, and defined at every real coordinate.
+    """Sums of sinusoids around a tint, strongest where they are long: smooth, and defined at every real coordinate.
 
-    Content moves by `shift` pixels: texture(.., (dx, dy), ..)[y, x] is the texture's value at (x − dx, y − dy). Wave
-    lengths are 7 to 60 pixels, so sub-pixel shifts are well defined. A wave in x and y is a product of two matrices,
-    hence fast.
+    Content moves by `shift` pixels: texture(.., (dx, dy), ..)[y, x] is its value at (x − dx, y − dy). Wave lengths
+    are 7 to 70 pixels, so sub-pixel shifts are well defined; values stay within 0..1 without clipping. A wave in x
+    and y is a product of two matrices, hence fast.
     """
     draw = np.random.default_rng([seed, 51])
-    waves = 14
-    length = np.geomspace(7.0, 60.0, waves)
+    waves = 12
+    length = np.geomspace(7.0, 70.0, waves)
     angle = draw.uniform(0, 2 * np.pi, waves)
-    strength = length**0.5
-    strength = 0.4 * strength / np.sqrt((strength**2).sum()) / np.sqrt(2)
+    strength = 0.3 * length**0.7 / (length**0.7).sum()
     across, down = (2 * np.pi / length * trig(angle) for trig in (np.cos, np.sin))
-    x = np.arange(width)[None, :] - shift[0]
+    columns = across[:, None] * (np.arange(width)[None, :] - shift[0])
+    columns = np.concatenate([np.sin(columns), np.cos(columns)])
     y = np.arange(height)[:, None] - shift[1]
-    columns = np.concatenate([np.sin(across[:, None] * x), np.cos(across[:, None] * x)])
+    tint = 0.5 + 0.18 * np.cos(2 * np.pi * (seed * 0.45 + np.arange(3) / 3))  # shots that follow differ much
+    common = draw.uniform(0, 2 * np.pi, waves)
     out = np.empty((height, width, 3))
     for channel in range(3):
-        phase = draw.uniform(0, 2 * np.pi, waves) * 0.35 + angle
+        phase = common + draw.uniform(-0.7, 0.7, waves)
         rows = np.concatenate([np.cos(y * down + phase), np.sin(y * down + phase)], axis=1) * np.tile(strength, 2)
-        out[..., channel] = draw.uniform(0.34, 0.66) + rows @ columns
+        out[..., channel] = tint[channel] + rows @ columns
     return out
 
 
@@ -73,22 +74,24 @@ def _half(film: Film, shown: float, shot: int) -> np.ndarray:
 def _shapes(film: Film, shown: float, shot: int) -> np.ndarray:
     """Soft-edged textured discs and boxes that move against the background and, once out, come in again opposite."""
     rgb = _texture_scene(film, shown, shot)
-    rgb = 0.5 + 0.6 * (rgb - 0.5)
     draw = np.random.default_rng([shot, 7])
     x, y = np.arange(film.width)[None, :], np.arange(film.height)[:, None]
-    for index in range(5):
+    for index in range(7):
         radius = draw.uniform(0.09, 0.2) * min(film.width, film.height)
         margin = 2 * radius + 4
         pace = draw.uniform(-1.2, 0.4), draw.uniform(-0.8, 0.8)
-        place = draw.uniform(size=2)
+        place = (index * 0.618 + shot * 0.382 + 0.3) % 1, (index + 0.5) / 7
         angle = draw.uniform(0, np.pi)
         colour = draw.uniform(0.05, 0.95, 3)
         move = [film.speed[0] * pace[0] * shown, film.speed[1] * pace[1] * shown]
         centre = [
-            (place[axis] * (size + 2 * margin) + move[axis]) % (size + 2 * margin) - margin
+            (place[axis] * size + move[axis] + margin) % (size + 2 * margin) - margin
             for axis, size in enumerate((film.width, film.height))
         ]
-        u, v = x - centre[0], y - centre[1]
+        near = tuple(
+            slice(max(0, int(at - margin)), max(0, int(at + margin) + 1)) for at in (centre[1], centre[0])
+        )  # beyond the margin a shape covers nothing
+        u, v = x[:, near[1]] - centre[0], y[near[0]] - centre[1]
         if index % 2:
             u, v = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
             away = np.maximum(np.abs(u), 1.4 * np.abs(v)) - radius
@@ -96,7 +99,7 @@ def _shapes(film: Film, shown: float, shot: int) -> np.ndarray:
             away = np.hypot(u, v) - radius
         cover = 0.5 - 0.5 * np.tanh(away / 1.2)
         pattern = 0.12 * np.sin(u * (2 * np.pi / 9) + index) * np.cos(v * (2 * np.pi / 13))
-        rgb = rgb * (1 - cover[..., None]) + (colour + pattern[..., None]) * cover[..., None]
+        rgb[near] += (colour + pattern[..., None] - rgb[near]) * cover[..., None]
     return rgb
 
 
