@@ -10,6 +10,7 @@ from midframe.networks.base import InterpolationNetwork
 
 NETWORKS = {
     "average": "midframe.networks.average:Average",
+    "paper": "midframe.networks.paper:Paper",
 }
 """Each network by name: its module and class. A new network is one file and one line here."""
 
