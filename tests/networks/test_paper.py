@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 
@@ -171,15 +172,44 @@ def test_time_is_not_read(at_random: Paper) -> None:
         assert torch.equal(at_random(first, second, HALF), at_random(first, second, torch.tensor([0.2])))
 
 
-def test_bfloat16_and_channels_last_stay_near_float32(at_random: Paper) -> None:
-    network = Paper.repository()
+def test_bfloat16_stays_near_float32(at_random: Paper) -> None:
+    network = Paper(initialisation="glorot", precision="bfloat16")
     network.load_state_dict(at_random.state_dict())
-    network.to(torch.bfloat16, memory_format=torch.channels_last)
     first, second = torch.rand(2, 1, 3, 32, 48)
     with torch.no_grad():
         exact, got = at_random(first, second, HALF), network(first, second, HALF)
     assert got.dtype == torch.float32
+    assert not torch.equal(got, exact)
     assert (got - exact).norm() < 0.05 * exact.norm()
+
+
+def test_it_says_whether_it_only_averages(untrained: Paper, at_random: Paper) -> None:
+    assert untrained.averages
+    assert not at_random.averages
+
+
+def test_settings_build_it_again() -> None:
+    network = Paper(taps=DILATED_TAPS, initialisation="glorot")
+    again = Paper(**json.loads(json.dumps(network.settings)), initialisation="glorot")
+    assert again.taps == DILATED_TAPS
+    again.load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"taps": [11, 10]},
+        {"taps": [11, 10, "spirals"]},
+        {"taps": ["11", 10, "rings"]},
+        {"taps": [10, 10, "rings"]},
+        {"taps": [10**9 + 1, 0, "rings"]},
+        {"precision": "float8"},
+        {"initialisation": "zeros"},
+    ],
+)
+def test_foreign_settings_are_refused(setting: dict[str, object]) -> None:
+    with pytest.raises(SettingError):
+        Paper(**setting)  # type: ignore[arg-type]
 
 
 def test_convolution_aware_start() -> None:

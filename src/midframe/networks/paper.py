@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midframe.errors import SettingError
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.initialisation import Initialisation, initialise
 from midframe.ops import separable_convolution
@@ -21,6 +25,8 @@ DILATED_TAPS = TapPattern.composite(11, 10)
 """The report's future work: 21 kernel values a side over a square of side 31."""
 SLOPE = 0.2
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class Paper(InterpolationNetwork):
     """The middle frame as the sum of two adaptive separable convolutions, one of each frame.
@@ -29,14 +35,17 @@ class Paper(InterpolationNetwork):
     (vertical and horizontal, for each frame) turn that into kernels of `taps.size` values a pixel at full size. Levels
     halve a size rounding up, so any size from 16x16 goes through without padding. 21,675,452 parameters.
 
-    taps: which pixels the kernels read; `DILATED_TAPS` is the report's composite dilation.
+    taps: which pixels the kernels read; `DILATED_TAPS` is the report's composite dilation. Also as a weights file has
+    it: inner, outer, reading.
     initialisation: of all convolutions (`convolution-aware`, as the report cites, or `glorot`).
     centre_tap: the last convolution of each sub-network starts with weight 0 and a bias of sqrt(1/2) at its centre tap,
     so that the untrained network is the mean of the frames; False, with `glorot`, is the author's code
     (`Paper.repository()`).
 
-    It makes only the middle: `time` is not read. Weights in bfloat16 and channels-last (`network.to(torch.bfloat16,
-    memory_format=torch.channels_last)`) are faster on processors with matrix units; frames stay in their own type.
+    precision: of the convolutions and kernels, `float32` (whatever the weights are) or `bfloat16`, faster on processors
+    with units for it; frames stay in their own type. It may be changed at any time.
+
+    It makes only the middle: `time` is not read. Raises `SettingError` for a setting that it does not know.
     Source: the report's section 2; where it is silent, its author's code.
     """
 
@@ -45,12 +54,18 @@ class Paper(InterpolationNetwork):
     def __init__(
         self,
         *,
-        taps: TapPattern = TAPS,
+        taps: TapPattern | Sequence[int | str] = TAPS,
         initialisation: Initialisation = "convolution-aware",
         centre_tap: bool = True,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
-        self.taps = taps
+        if precision not in get_args(Precision):
+            raise SettingError(f"precision is {' or '.join(get_args(Precision))}; got '{precision}'")
+        self.taps = taps if isinstance(taps, TapPattern) else _pattern(taps)
+        taps = self.taps
+        self.settings: dict[str, Any] = {"taps": [taps.inner, taps.outer, taps.reading]}
+        self.precision = precision
         self.encoder = nn.ModuleList(_block(before, channels) for before, channels in pairwise((6, *CHANNELS)))
         upwards = CHANNELS[:0:-1]
         self.decoder = nn.ModuleList(_block(before, here) for before, here in pairwise((CHANNELS[-1], *upwards)))
@@ -62,6 +77,7 @@ class Paper(InterpolationNetwork):
             for part in self.modules():
                 if isinstance(part, Head):
                     part.start_at_centre()
+        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def repository(cls) -> Paper:
@@ -69,14 +85,14 @@ class Paper(InterpolationNetwork):
         return cls(initialisation="glorot", centre_tap=False)
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
-        features = self.features(torch.cat((first, second), 1).to(next(self.parameters()).dtype))
         size = first.shape[-2:]
-        made = separable_convolution(
-            first, self.vertical_first(features, size), self.horizontal_first(features, size), taps=self.taps
-        )
-        return made + separable_convolution(
-            second, self.vertical_second(features, size), self.horizontal_second(features, size), taps=self.taps
-        )
+        with self._in_precision(first.device):
+            features = self.features(torch.cat((first, second), 1))
+            kernels = self.vertical_first(features, size), self.horizontal_first(features, size)
+        made = separable_convolution(first, *kernels, taps=self.taps)
+        with self._in_precision(first.device):
+            kernels = self.vertical_second(features, size), self.horizontal_second(features, size)
+        return made + separable_convolution(second, *kernels, taps=self.taps)
 
     def features(self, frames: Tensor) -> Tensor:
         """Both frames `[B, 6, H, W]` to what the sub-networks read, `[B, 64, ceil(H / 2), ceil(W / 2)]`."""
@@ -89,6 +105,14 @@ class Paper(InterpolationNetwork):
         for level, after, skip in zip(self.decoder, self.after_upsampling, skips[:0:-1], strict=True):
             x = after(_upsampled(level(x), skip.shape[-2:])) + skip
         return x
+
+    @property
+    def averages(self) -> bool:  # type: ignore[override]
+        """Whether it is still untrained and its answer the mean of the frames."""
+        return not any(bool(part.kernels.weight.any()) for part in self.modules() if isinstance(part, Head))
+
+    def _in_precision(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
 
 
 class Head(nn.Module):
@@ -128,3 +152,10 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 def _upsampled(x: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _pattern(setting: Sequence[int | str]) -> TapPattern:
+    match list(setting):
+        case [int(inner), int(outer), "rings" | "axes" | "literal" as reading] if inner + outer <= 255:
+            return TapPattern(inner, outer, reading)
+    raise SettingError(f"taps is inner, outer and a reading (rings, axes, literal); got {setting!r}")
