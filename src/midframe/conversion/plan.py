@@ -1,0 +1,357 @@
+"""What will come out of a conversion, settled before it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from midframe.conversion.settings import Settings
+from midframe.errors import InputError, OutputError, SettingError
+from midframe.video.colour import HLG, PQ, Colour
+from midframe.video.encoders import Encoder, check_size, choose_encoder, container_for, keeps_hdr
+from midframe.video.frame import Layout, planar_layout
+from midframe.video.pictures import is_pictures
+from midframe.video.pictures import layout_for as picture_layout
+from midframe.video.probe import Film
+from midframe.video.streams import StreamPlan, chapters_for, metadata_for, plan_streams, stream_metadata
+from midframe.video.timeline import Timeline, gap_limit
+from midframe.video.writer import FilmFormat
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A span that starts at a source frame and can be made alone: source frames first..last (not included)."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will come out: frames and their times, streams, and how they are written.
+
+    times: output times in units of `time_base`; None where the source's are not known before it is read (a pipe).
+    """
+
+    film: Film
+    target: str
+    container: str
+    timeline: Timeline
+    time_base: Fraction
+    times: array[int] | None
+    last_duration: Fraction
+    gap: Fraction
+    segments: tuple[Segment, ...]
+    form: FilmFormat
+    streams: tuple[StreamPlan, ...]
+    warnings: tuple[str, ...]
+    estimated_bytes: int
+
+    @property
+    def frames(self) -> int | None:
+        return None if self.times is None else len(self.times)
+
+
+def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
+    """Settle what a conversion will give, and refuse what cannot be done.
+
+    Raises `SettingError` for wishes that do not fit, `OutputError` for a target that cannot be written, `InputError`
+    for a film that cannot be converted.
+    """
+    check_target(source, target, settings)
+    pictures = is_pictures(target)
+    container = "pictures" if pictures else container_for(target)
+    if film.alpha and not settings.drop_alpha and film.pixel_format.startswith(("yuva", "gbrap")):
+        raise InputError(f"{film.path} has transparency ({film.pixel_format}), which made frames lack; --drop-alpha leaves it out")
+    layout, colour = _written_layout(film, target, container, settings)
+    encoder = (
+        Encoder(container, layout.name, {})
+        if container in ("pictures", "yuv4mpegpipe", "gif", "webp")
+        else choose_encoder(
+            container,
+            layout,
+            colour,
+            film.hdr,
+            codec=settings.codec,
+            encoder=settings.encoder,
+            crf=settings.crf,
+            preset=settings.preset,
+        )
+    )
+    audio = settings.audio or ("drop" if settings.slow_motion else "keep")
+    streams = plan_streams(film, container, audio)
+    first, last = _span(film, settings)
+    timeline = _timeline(film, container, streams, settings, first)
+    base = film.time_base / 2 if settings.deinterlace == "field" else film.time_base
+    time_base = timeline.time_base(base)
+    last_duration = _last_duration(film, last)
+    times = None
+    if film.ticks is not None:
+        sources = _source_times(film, first, last, last_duration, settings)
+        if settings.deinterlace == "field":
+            last_duration /= 2
+        times = array("q", (round(slot.time / time_base) for slot in timeline.times(sources, last_duration)))
+    width, height = check_size(encoder, film.width, film.height, settings.odd)
+    form = FilmFormat(
+        container=container,
+        encoder=encoder,
+        layout=layout,
+        colour=colour,
+        width=width,
+        height=height,
+        rate=_rate(film, timeline),
+        time_base=time_base,
+        aspect=film.aspect,
+        display_matrix=film.display_matrix,
+        metadata=metadata_for(film, container),
+        stream_metadata=stream_metadata(film.stream_metadata, container),
+        chapters=chapters_for(film, container, timeline),
+    )
+    plan = Plan(
+        film=film,
+        target=target,
+        container=container,
+        timeline=timeline,
+        time_base=time_base,
+        times=times,
+        last_duration=last_duration,
+        gap=gap_limit(film.ticks, film.time_base) if film.ticks else Fraction(1, 2),
+        segments=(Segment(first, last),),
+        form=form,
+        streams=streams,
+        warnings=(),
+        estimated_bytes=_estimate(film, layout, encoder, streams, len(times) if times else 0),
+    )
+    _check_space(plan)
+    return replace(plan, warnings=tuple(_warnings(plan, settings)))
+
+
+def check_target(source: str, target: str, settings: Settings) -> None:
+    """Refuse a target that cannot be written, before anything else is done."""
+    if target == "-":
+        return
+    where = Path(target)
+    if source != "-" and where.exists() and Path(source).exists() and os.path.samefile(source, target):
+        raise OutputError(f"the output {target} is the input itself; give another name")
+    folder = where.resolve().parent if not is_pictures(target) else where.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist, so {where.name} cannot be written there")
+    if not is_pictures(target):
+        if where.is_dir():
+            raise OutputError(f"{target} is a directory; give a file name")
+        if where.exists() and not settings.overwrite:
+            raise OutputError(f"{target} exists; --overwrite replaces it")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be written to: permission denied")
+
+
+def _written_layout(film: Film, target: str, container: str, settings: Settings) -> tuple[Layout, Colour]:
+    """The layout and colours that are written: the film's own but where target or user want others."""
+    layout, colour = film.layout, film.colour
+    if settings.pixel_format is not None:
+        wanted = planar_layout(settings.pixel_format)
+        if wanted is None or settings.pixel_format.startswith("yuvj"):
+            raise SettingError(
+                f"'{settings.pixel_format}' is not a pixel format to convert to; "
+                "give a planar one such as yuv420p, yuv444p10le, gray or gbrp"
+            )
+        layout = wanted
+    elif container == "pictures":
+        layout = picture_layout(target, film.layout)
+    elif container in ("gif", "webp"):
+        layout = Layout("rgb", 8)
+    elif container == "yuv4mpegpipe" and layout.family == "rgb":
+        layout = Layout("yuv", min(layout.depth, 12))
+    if layout.family == colour_family(colour):
+        return layout, colour
+    return layout, _colour_for(layout, film)
+
+
+def colour_family(colour: Colour) -> str:
+    return colour.matrix if colour.matrix in ("rgb", "gray") else "yuv"
+
+
+def _colour_for(layout: Layout, film: Film) -> Colour:
+    """Colours for a layout of another family than the film's: BT.709 limited for YUV, full range for the others."""
+    tags = {"tag_primaries": film.colour.tag_primaries, "tag_transfer": film.colour.tag_transfer}
+    if layout.family == "rgb":
+        return Colour("rgb", full_range=True, tag_matrix=0, tag_range=2, **tags)
+    if layout.family == "gray":
+        return Colour("gray", full_range=True, tag_range=2, **tags)
+    return Colour("bt709", full_range=False, tag_matrix=1, tag_range=1, **tags)
+
+
+def _span(film: Film, settings: Settings) -> tuple[int, int]:
+    """Which source frames are taken."""
+    if film.ticks is None:
+        if settings.start is not None or settings.duration is not None:
+            raise SettingError("a pipe cannot be trimmed; --start and --duration need a file")
+        return 0, 0
+    first = 0 if settings.start is None else bisect_left(film.ticks, settings.start / film.time_base)
+    last = len(film.ticks) if settings.end is None else bisect_left(film.ticks, settings.end / film.time_base)
+    if last <= first:
+        raise SettingError(
+            f"no frame lies between {float(settings.start or 0):g} s and "
+            f"{f'{float(settings.end):g} s' if settings.end is not None else 'the end'}; "
+            f"the film runs from {float(film.first_time):g} s to {float(film.last_time):g} s"
+        )
+    return first, last
+
+
+def _timeline(
+    film: Film, container: str, streams: Sequence[StreamPlan], settings: Settings, first: int
+) -> Timeline:
+    """The rule for output times, moved where the container could not hold a stream's first time otherwise."""
+    origin = film.ticks[first] * film.time_base if film.ticks else Fraction(0)
+    trimmed = settings.start is not None and first > 0
+    timeline = Timeline(
+        origin=origin,
+        start=Fraction(0) if settings.start is not None else origin,
+        factor=settings.frames_for_one,
+        rate=settings.fps,
+        slow=settings.frames_for_one if settings.slow_motion else 1,
+        trimmed=trimmed,
+        end=settings.end,
+    )
+    if container in ("pictures", "gif", "webp", "yuv4mpegpipe"):
+        return replace(timeline, start=Fraction(0))
+    if trimmed:
+        return timeline
+    if film.container in _FREE_CLOCKS and timeline.start > FREE_CLOCK_LIMIT:
+        firsts = [s.info.first for s in streams if s.kept and s.info.first is not None]
+        timeline = replace(timeline, start=timeline.start - min([origin, *firsts]))
+    earliest = timeline.start
+    if container in ("matroska", "webm"):
+        # These shift everything but the chapters where a packet starts below 0; so everything is shifted here.
+        firsts = [timeline.place(s.info.first) for s in streams if s.kept and s.info.first is not None]
+        earliest = min([earliest, *firsts])
+    if earliest < 0:
+        milliseconds = -(earliest * 1000 // 1)
+        timeline = replace(timeline, start=timeline.start + Fraction(milliseconds, 1000))
+    return timeline
+
+
+_FREE_CLOCKS = ("mpegts", "mpeg")
+FREE_CLOCK_LIMIT = 10
+"""Transport and program streams start at any time of day; later than this many seconds, the film is moved to 0."""
+
+
+def _last_duration(film: Film, last: int) -> Fraction:
+    """How long the last frame that is taken is shown."""
+    if film.ticks is not None and last < len(film.ticks):
+        return (film.ticks[last] - film.ticks[last - 1]) * film.time_base
+    return film.last_duration
+
+
+def _source_times(
+    film: Film, first: int, last: int, last_duration: Fraction, settings: Settings
+) -> Sequence[Fraction]:
+    assert film.ticks is not None
+    times = [film.ticks[k] * film.time_base for k in range(first, last)]
+    if settings.deinterlace != "field":
+        return times
+    ends = [*times[1:], times[-1] + last_duration]
+    return [time for a, b in zip(times, ends, strict=True) for time in (a, (a + b) / 2)]
+
+
+def _rate(film: Film, timeline: Timeline) -> Fraction:
+    """The nominal rate that is written beside the exact times."""
+    if timeline.rate is not None:
+        return timeline.rate
+    return film.rate * timeline.factor / timeline.slow
+
+
+def _estimate(film: Film, layout: Layout, encoder: Encoder, streams: Sequence[StreamPlan], frames: int) -> int:
+    """About how many bytes will be written: the other streams as they are, the picture by bits a pixel."""
+    samples = sum(h * w for h, w in layout.sizes(film.width, film.height))
+    lossless = encoder.name in ("ffv1", "pictures", "yuv4mpegpipe", "gif", "webp")
+    bits = layout.depth * 0.5 if lossless else 0.03
+    others = sum(s.info.bytes for s in streams if s.kept and s.action != "encode")
+    return others + int(samples * bits / 8 * frames)
+
+
+def _check_space(plan: Plan) -> None:
+    if plan.target == "-":
+        return
+    free = shutil.disk_usage(Path(plan.target).absolute().parent).free
+    if plan.estimated_bytes > free:
+        raise OutputError(
+            f"about {plan.estimated_bytes / 1e6:.0f} MB are needed for {plan.target}, but only {free / 1e6:.0f} MB are free"
+        )
+
+
+def _warnings(plan: Plan, settings: Settings) -> list[str]:
+    """Everything that will not be as in the film, in words."""
+    film, form = plan.film, plan.form
+    said = [f"{s.info.describe()} left out: {s.reason}" for s in plan.streams if not s.kept]
+    said += [f"{s.info.describe()} converted: {s.reason}" for s in plan.streams if s.action in ("convert", "stretch")]
+    if film.duplicates:
+        said.append(f"{film.duplicates} frames have the time of another one and are dropped")
+    if not film.timed:
+        said.append(f"the film has no times; its frames are taken as {film.rate} a second")
+    if film.interlaced and settings.deinterlace == "off":
+        said.append("the film is interlaced, and made frames will show combs; --deinterlace makes it progressive first")
+    if film.colour.guessed and colour_family(film.colour) == "yuv":
+        said.append("the film does not say its colours: " + "; ".join(film.colour.guessed))
+    if film.losses:
+        said.append(f"{', '.join(film.losses)} cannot be kept")
+    hdr = film.colour.tag_transfer in (PQ, HLG) or film.hdr.mastering is not None
+    if hdr and film.hdr != type(film.hdr)() and not keeps_hdr(form.encoder.name):
+        said.append(f"{form.encoder.name} does not write the film's HDR metadata (libx265, libx264 and libsvtav1 do)")
+    loses_aspect = plan.container in ("matroska", "webm") and form.encoder.name not in ("libx264", "libx264rgb", "libx265")
+    if form.aspect is not None and (loses_aspect or plan.container not in ("matroska", "webm", "mp4", "mov", "yuv4mpegpipe")):
+        said.append(f"the pixel aspect {form.aspect.numerator}:{form.aspect.denominator} cannot be written here")
+    if form.display_matrix is not None and plan.container not in ("mp4", "mov", "matroska", "webm"):
+        said.append("the film's rotation cannot be written here; pictures come out as they are stored")
+    if (form.width, form.height) != (film.width, film.height):
+        said.append(
+            f"{film.width}x{film.height} padded to {form.width}x{form.height} by repeating the last line, "
+            f"as {form.encoder.name} needs even sizes"
+        )
+    if form.layout != film.layout:
+        said.append(f"pictures are converted from {film.layout.describe()} to {form.layout.describe()}")
+    if form.encoder.name == "libx264rgb":
+        said.append("the film is RGB and stays so, which few players show; --pixel-format yuv420p makes one for all")
+    shift = plan.timeline.start - plan.timeline.origin
+    if shift and not plan.timeline.trimmed and settings.start is None and plan.container not in ("pictures", "gif", "webp"):
+        said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
+    if plan.container == "yuv4mpegpipe" and _varies(plan):
+        said.append("y4m has one frame rate for all; the film's variable times are lost")
+    if plan.container in ("mp4", "mov") and film.metadata.get("timecode"):
+        said.append("the time code is kept as metadata")
+    return said
+
+
+def _varies(plan: Plan) -> bool:
+    times = plan.times
+    if times is None or len(times) < 3:
+        return False
+    steps = [(b - a) * plan.time_base for a, b in zip(times, times[1:], strict=False)]
+    return max(steps) - min(steps) > Fraction(3, 1000)
+
+
+def plan_json(plan: Plan) -> Mapping[str, Any]:
+    """The plan as plain data, for `--dry-run`."""
+    times = plan.times
+    return {
+        "frames": plan.frames,
+        "first_time": str(times[0] * plan.time_base) if times else None,
+        "last_time": str(times[-1] * plan.time_base) if times else None,
+        "time_base": str(plan.time_base),
+        "rate": str(plan.form.rate),
+        "segments": [{"first": s.first, "last": s.last} for s in plan.segments],
+        "container": plan.container,
+        "encoder": plan.form.encoder.name,
+        "encoder_options": dict(plan.form.encoder.options),
+        "pixel_format": plan.form.encoder.pixel_format,
+        "width": plan.form.width,
+        "height": plan.form.height,
+        "estimated_bytes": plan.estimated_bytes,
+    }

@@ -1,0 +1,60 @@
+"""Where frames come from: a film, pictures, an animation, or a pipe, all read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from midframe.conversion.settings import Settings
+from midframe.video.animations import is_webp, probe_webp, read_webp
+from midframe.video.frame import Frame
+from midframe.video.pictures import is_pictures, probe_pictures, read_pictures
+from midframe.video.probe import Film, probe
+from midframe.video.reader import ReadReport, read_frames, read_pipe
+
+
+class Read(Protocol):
+    """Reads the frames of a source, reporting as it goes."""
+
+    def __call__(self, report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A film as understood, and the way to its frames."""
+
+    film: Film
+    read: Read
+
+
+def open_source(path: str, settings: Settings) -> Source:
+    """Understand what is given as input. Raises `InputError`, one line, where nothing can be read from it."""
+    if path == "-" or _is_fifo(path):
+        film, frames = read_pipe(path)
+        return Source(film, frames)
+    if is_pictures(path):
+        film, reader = probe_pictures(path, settings.input_rate), read_pictures
+    elif is_webp(path):
+        film, reader = probe_webp(path), read_webp
+    else:
+        film, reader = probe(path), None
+
+    def read(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
+        common = {
+            "start": settings.start,
+            "end": settings.end,
+            "keep_going": settings.keep_going,
+            "drop_alpha": settings.drop_alpha,
+            "cancelled": cancelled,
+        }
+        if reader is None:
+            return read_frames(film, report, **common, deinterlace=settings.deinterlace)
+        return reader(film, report, **common)
+
+    return Source(film, read)
+
+
+def _is_fifo(path: str) -> bool:
+    return Path(path).is_fifo()

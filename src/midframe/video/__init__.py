@@ -1,0 +1,1 @@
+"""Films: reading, times, colour, streams and writing. Nothing here knows a network."""

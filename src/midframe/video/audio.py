@@ -1,0 +1,109 @@
+"""Sound that is played slower at its own pitch, for slow motion."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.container
+import av.error
+import av.filter
+
+from midframe.video.timeline import Timeline
+
+_LOSSLESS = ("flac", "alac", "pcm", "truehd", "wavpack", "tta", "mlp")
+
+
+def stretch_codec(codec: str, container: str) -> str:
+    """The codec in which stretched sound is written: lossless stays lossless where the container can."""
+    if container == "webm":
+        return "libopus"
+    return "flac" if container == "matroska" and codec.startswith(_LOSSLESS) else "aac"
+
+
+class Stretcher:
+    """Decodes an audio stream, stretches it by a whole factor, and encodes it into an output."""
+
+    def __init__(
+        self, source: av.AudioStream, output: av.container.OutputContainer, codec: str, timeline: Timeline
+    ) -> None:
+        rate = 48000 if codec == "libopus" else source.codec_context.sample_rate
+        self.stream = output.add_stream(codec, rate=rate)
+        assert isinstance(self.stream, av.AudioStream)
+        self.stream.layout = source.codec_context.layout.name
+        channels = source.codec_context.layout.nb_channels
+        if codec != "flac":
+            self.stream.bit_rate = 96_000 * max(1, channels)
+        self.rate = rate
+        self.timeline = timeline
+        self.source = source
+        self.graph: av.filter.Graph | None = None
+        self.samples = 0
+        self.start: Fraction | None = None
+
+    def take(self, packet: av.Packet[Any], output: av.container.OutputContainer) -> int:
+        """Put a packet in; returns how many packets were written."""
+        written = 0
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            return 0
+        for frame in frames:
+            if self.graph is None:
+                self.start = max(self.timeline.place(frame.pts * Fraction(frame.time_base)), Fraction(0))
+                self.graph = self._build(frame)
+            self.graph.push(frame)
+            written += self._drain(output)
+        return written
+
+    def finish(self, output: av.container.OutputContainer) -> int:
+        """Write what is left."""
+        if self.graph is None:
+            return 0
+        for frame in self.source.codec_context.decode(None):
+            self.graph.push(frame)
+        self.graph.push(None)
+        written = self._drain(output)
+        packets = self.stream.encode(None)
+        output.mux(packets)
+        return written + len(packets)
+
+    def _build(self, frame: Any) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        node = graph.add_abuffer(
+            sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=frame.time_base
+        )
+        slow = Fraction(self.timeline.slow)
+        while slow > 1:
+            step = min(slow, Fraction(2))  # the filter goes down to half the speed
+            tempo = graph.add("atempo", f"{float(1 / step):.9f}")
+            node.link_to(tempo)
+            node, slow = tempo, slow / step
+        codec_format = self.stream.codec_context.format.name
+        shape = graph.add(
+            "aformat", f"sample_fmts={codec_format}:sample_rates={self.rate}:channel_layouts={self.stream.layout.name}"
+        )
+        node.link_to(shape)
+        sink = graph.add("abuffersink")
+        shape.link_to(sink)
+        graph.configure()
+        if self.stream.codec_context.frame_size:
+            graph.set_audio_frame_size(self.stream.codec_context.frame_size)
+        return graph
+
+    def _drain(self, output: av.container.OutputContainer) -> int:
+        assert self.graph is not None
+        assert self.start is not None
+        written = 0
+        while True:
+            try:
+                frame = self.graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return written
+            frame.time_base = Fraction(1, self.rate)
+            frame.pts = round(self.start * self.rate) + self.samples
+            self.samples += frame.samples
+            packets = self.stream.encode(frame)
+            output.mux(packets)
+            written += len(packets)

@@ -1,0 +1,226 @@
+"""Colour: what a film's numbers mean, and the way between its planes and RGB.
+
+A made frame goes planes -> RGB -> network -> planes by the film's own matrix, range, depth and chroma siting, in
+float, and is rounded once at the end. What the network answers is used as a difference: see `made_planes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midframe.errors import InputError
+from midframe.video.frame import Layout, Plane
+
+Siting = Literal["left", "topleft", "centre"]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What the code values of a film mean.
+
+    matrix: one of `MATRICES` ("rgb" and "gray" films have no matrix to apply); full_range: whether codes run from 0 to
+    the peak; siting: where a chroma sample lies. The four `tag_` values are the film's own (H.273 numbers, 2 or 0 =
+    not said), to be written again; `guessed` says in words what the film does not tell.
+    """
+
+    matrix: str
+    full_range: bool
+    siting: Siting = "left"
+    guessed: tuple[str, ...] = ()
+    tag_matrix: int = 2
+    tag_range: int = 0
+    tag_primaries: int = 2
+    tag_transfer: int = 2
+
+    def describe(self) -> str:
+        return f"{self.matrix}, {'full' if self.full_range else 'limited'} range, chroma {self.siting}"
+
+
+MATRICES = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+    "fcc": (0.30, 0.11),
+    "smpte240m": (0.212, 0.087),
+}
+"""The matrices that Midframe knows, by their weights of red and blue in luma (H.273)."""
+
+PQ, HLG = 16, 18
+"""The transfer characteristics of HDR films (H.273)."""
+
+_BY_TAG = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
+_UNKNOWN = {8: "YCgCo", 10: "BT.2020 constant luminance", 11: "YDzDx", 12: "chromaticity-derived", 13: "chromaticity-derived"}
+_UNKNOWN |= {14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
+
+
+def understand(
+    layout: Layout,
+    *,
+    height: int,
+    codec: str,
+    full_range_format: bool = False,
+    matrix: int = 2,
+    colour_range: int = 0,
+    primaries: int = 2,
+    transfer: int = 2,
+) -> Colour:
+    """Say what a film's numbers mean, from its tags (H.273 numbers) and, where it has none, by custom.
+
+    Untagged: BT.709 from 720 lines up, else BT.601, limited range. Siting: left, top-left for BT.2020 with PQ or HLG,
+    centre for JPEG and MPEG-1. Raises `InputError` for a matrix that Midframe does not know.
+    """
+    tags = {"tag_matrix": matrix, "tag_range": colour_range, "tag_primaries": primaries, "tag_transfer": transfer}
+    if layout.family == "rgb":
+        return Colour("rgb", full_range=True, **tags)
+    full_range = full_range_format or colour_range == 2
+    if layout.family == "gray":
+        full_range = full_range or (colour_range == 0 and codec in _FULL_RANGE_GRAY)
+        return Colour("gray", full_range, **tags)
+    if matrix in _UNKNOWN:
+        raise InputError(
+            f"the film's colours are coded as {_UNKNOWN[matrix]}, which Midframe does not convert; "
+            f"it knows {', '.join(MATRICES)} and RGB"
+        )
+    guessed = []
+    name = _BY_TAG.get(matrix)
+    if name is None:
+        name = "bt709" if height >= 720 else "bt601"
+        guessed.append(f"matrix not given, taken as {name} ({height} lines)")
+    if colour_range == 0 and not full_range_format:
+        guessed.append("range not given, taken as limited")
+    siting: Siting = "left"
+    if codec in ("mjpeg", "mpeg1video"):
+        siting = "centre"
+    elif name == "bt2020" and transfer in (PQ, HLG):
+        siting = "topleft"
+    return Colour(name, full_range, siting, tuple(guessed), **tags)
+
+
+_FULL_RANGE_GRAY = ("png", "mjpeg", "tiff", "bmp", "gif", "webp", "pgm", "pam", "jpeg2000", "rawvideo")
+
+
+def to_tensors(planes: Sequence[Plane], device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
+    """Planes as float32 tensors `[h, w]` of code values."""
+    return tuple(torch.from_numpy(np.asarray(plane, np.float32)).to(device) for plane in planes)
+
+
+def to_rgb(planes: Sequence[Tensor], layout: Layout, colour: Colour) -> Tensor:
+    """The picture as RGB `[3, H, W]`, gamma-encoded, nominally 0..1 (colours out of gamut lie outside and stay).
+
+    planes: code values as float tensors. Chroma is brought to full size bilinearly, by its siting.
+    """
+    scale, black, chroma_scale, neutral = _codes(layout, colour)
+    if layout.family == "rgb":
+        return torch.stack(tuple(planes)).mul_(1 / scale)
+    luma = (planes[0] - black).mul_(1 / scale)
+    if layout.family == "gray":
+        return luma.expand(3, -1, -1)
+    height, width = luma.shape
+    chroma = torch.stack((planes[1], planes[2])).sub_(neutral).mul_(1 / chroma_scale)
+    chroma = _upsample(chroma, 2, width, 1 << layout.shift_x, colour.siting != "centre")
+    cb, cr = _upsample(chroma, 1, height, 1 << layout.shift_y, colour.siting == "topleft")
+    red, blue = MATRICES[colour.matrix]
+    green = 1 - red - blue
+    out = luma.new_empty(3, height, width)
+    torch.add(luma, cr, alpha=2 * (1 - red), out=out[0])
+    torch.add(luma, cb, alpha=-2 * (1 - blue) * blue / green, out=out[1])
+    out[1].add_(cr, alpha=-2 * (1 - red) * red / green)
+    torch.add(luma, cb, alpha=2 * (1 - blue), out=out[2])
+    return out
+
+
+def differences(rgb: Tensor, layout: Layout, colour: Colour) -> tuple[Tensor, ...]:
+    """The linear part of the way from RGB `[3, H, W]` to planes: what a difference in RGB is in code values."""
+    scale, _, chroma_scale, _ = _codes(layout, colour)
+    if layout.family == "rgb":
+        return tuple((rgb * scale).unbind(0))
+    if layout.family == "gray":
+        return (rgb.mean(0) * scale,)
+    red, blue = MATRICES[colour.matrix]
+    luma = rgb[0] * red + rgb[1] * (1 - red - blue) + rgb[2] * blue
+    chroma = torch.stack(((rgb[2] - luma) / (2 * (1 - blue)), (rgb[0] - luma) / (2 * (1 - red))))
+    chroma = _downsample(chroma, 2, 1 << layout.shift_x, colour.siting != "centre")
+    chroma = _downsample(chroma, 1, 1 << layout.shift_y, colour.siting == "topleft")
+    return (luma * scale, chroma[0] * chroma_scale, chroma[1] * chroma_scale)
+
+
+def made_planes(
+    first: Sequence[Tensor], second: Sequence[Tensor], time: float, change: Tensor | None, layout: Layout, colour: Colour
+) -> tuple[Plane, ...]:
+    """The planes of a made frame: the weighted mean of the source planes plus what the network changed in it.
+
+    first, second: code values as float tensors; change: network answer minus the weighted mean of the RGB frames
+    `[3, H, W]`, or None for none. So equal frames come out exact at any sub-sampling and out of gamut, and what the
+    network leaves alone is not touched by conversion. Rounded once, halves up, and clipped only then.
+    """
+    mean = [torch.lerp(a, b, time) for a, b in zip(first, second, strict=True)]
+    if change is not None:
+        mean = [a.add_(d) for a, d in zip(mean, differences(change, layout, colour), strict=True)]
+    return tuple(_round(plane, layout) for plane in mean)
+
+
+def from_rgb(rgb: Tensor, layout: Layout, colour: Colour) -> tuple[Plane, ...]:
+    """The planes of an RGB picture `[3, H, W]`, rounded once and clipped to the codes."""
+    _, black, _, neutral = _codes(layout, colour)
+    offsets = (black, neutral, neutral) if layout.family == "yuv" else (black,) * 3
+    planes = differences(rgb, layout, colour)
+    return tuple(_round(plane + offset, layout) for plane, offset in zip(planes, offsets, strict=False))
+
+
+def _codes(layout: Layout, colour: Colour) -> tuple[float, float, float, float]:
+    """Codes from black to white, the code of black, codes from -0.5 to 0.5 of chroma, the code of no colour."""
+    if layout.family == "rgb" or colour.full_range:
+        return layout.peak, 0.0, layout.peak, 1 << (layout.depth - 1)
+    step = 1 << (layout.depth - 8)
+    return 219.0 * step, 16.0 * step, 224.0 * step, 128.0 * step
+
+
+def _round(plane: Tensor, layout: Layout) -> Plane:
+    """Rounded half up, clipped to the codes, as a plane."""
+    codes = plane.add(0.5).floor_().clamp_(0, layout.peak)
+    if layout.depth <= 8:
+        return codes.to(torch.uint8).cpu().numpy()
+    return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+@lru_cache(maxsize=32)
+def _positions(length: int, size: int, factor: int, cosited: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `size` fine samples: the two coarse ones beside it and the weight of the second."""
+    fine = torch.arange(size, dtype=torch.float64)
+    at = (fine / factor if cosited else (fine + 0.5) / factor - 0.5).clamp_(0, length - 1)
+    low = at.floor().long()
+    return low.to(device), (low + 1).clamp(max=length - 1).to(device), (at - low).float().to(device)
+
+
+def _upsample(planes: Tensor, axis: int, size: int, factor: int, cosited: bool) -> Tensor:
+    """`[N, h, w]` to `size` samples along one axis: linear, the ends held."""
+    if factor == 1:
+        return planes
+    low, high, weight = _positions(planes.shape[axis], size, factor, cosited, planes.device)
+    weight = weight if axis == 2 else weight[:, None]
+    return torch.lerp(planes.index_select(axis, low), planes.index_select(axis, high), weight)
+
+
+def _downsample(planes: Tensor, axis: int, factor: int, cosited: bool) -> Tensor:
+    """`[N, H, W]` to every `factor`-th sample along one axis: a tent around co-sited samples, else the mean."""
+    if factor == 1:
+        return planes
+    kernel = [1 - abs(k) / factor for k in range(1 - factor, factor)] if cosited else [1.0] * factor
+    before = factor - 1 if cosited else 0
+    length = planes.shape[axis]
+    count = -(-length // factor)
+    after = max((count - 1) * factor + len(kernel) - before - length, 0)
+    padded = F.pad(planes, (before, after) if axis == 2 else (0, 0, before, after), mode="replicate")
+    span = (count - 1) * factor + 1
+    total = torch.zeros(())
+    for k, weight in enumerate(kernel):
+        total = total + padded.narrow(axis, k, span)[(slice(None),) * axis + (slice(None, None, factor),)] * weight
+    return total / sum(kernel)

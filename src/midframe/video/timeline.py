@@ -1,0 +1,124 @@
+"""When the output frames are shown, and between which source frames each lies: exact fractions throughout."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, gcd, lcm
+from statistics import median_low
+
+from midframe.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One output frame: its time and duration, and where it lies between two source frames.
+
+    position: 0 is the earlier source frame itself, 1 the later one, anything between is made.
+    """
+
+    time: Fraction
+    duration: Fraction
+    position: Fraction
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The rule by which source times become output times.
+
+    origin: the time of the first source frame that is taken, start: its output time; factor: frames a gap is divided
+    into; rate: or the target rate, in frames a second; slow: how many times longer the film becomes. Of a trimmed film
+    `trimmed` is true where its beginning is cut off (at `origin`), and `end` says where it ends.
+    """
+
+    origin: Fraction
+    start: Fraction
+    factor: int = 2
+    rate: Fraction | None = None
+    slow: int = 1
+    trimmed: bool = False
+    end: Fraction | None = None
+
+    def place(self, time: Fraction) -> Fraction:
+        """The output time of a source time."""
+        return self.start + (time - self.origin) * self.slow
+
+    def clip(self, first: Fraction, last: Fraction) -> tuple[Fraction, Fraction] | None:
+        """The part of a span of source time that is taken; None for none."""
+        first = max(first, self.origin) if self.trimmed else first
+        last = min(last, self.end) if self.end is not None else last
+        outside = (self.trimmed and last <= self.origin) or (self.end is not None and first >= self.end)
+        return None if outside or last < first else (first, last)
+
+    def between(self, first: Fraction, second: Fraction) -> list[Slot]:
+        """The output frames from a source frame up to, not including, the next one."""
+        begin, end = self.place(first), self.place(second)
+        if self.rate is None:
+            step = (end - begin) / self.factor
+            return [Slot(begin + k * step, step, Fraction(k, self.factor)) for k in range(self.factor)]
+        interval = 1 / self.rate
+        slots = []
+        for k in range(ceil((begin - self.start) * self.rate), ceil((end - self.start) * self.rate)):
+            time = self.start + k * interval
+            position = (time - begin) / (end - begin)
+            if min(time - begin, end - time) <= interval / 10:
+                position = Fraction(0 if time - begin <= end - time else 1)
+            slots.append(Slot(time, interval, position))
+        return slots
+
+    def after(self, last: Fraction, duration: Fraction) -> list[Slot]:
+        """The output frames from the last source frame on: itself, and held to the end with a target rate."""
+        begin = self.place(last)
+        if self.rate is None:
+            return [Slot(begin, duration, Fraction(0))]
+        total = ceil(((last - self.origin + duration) * self.slow) * self.rate)
+        first = ceil((begin - self.start) * self.rate)
+        interval = 1 / self.rate
+        return [Slot(self.start + k * interval, interval, Fraction(0)) for k in range(first, total)]
+
+    def times(self, sources: Sequence[Fraction], last_duration: Fraction) -> Iterator[Slot]:
+        """All output frames of a film with these source times."""
+        for first, second in zip(sources, sources[1:], strict=False):
+            yield from self.between(first, second)
+        if sources:
+            yield from self.after(sources[-1], last_duration)
+
+    def time_base(self, source: Fraction) -> Fraction:
+        """A unit of which every output time is a whole multiple, where source times are multiples of `source`."""
+        offset = Fraction(1, (self.start - self.origin * self.slow).denominator)
+        unit = _common(source * self.slow, offset)
+        if self.rate is None:
+            return unit / self.factor
+        return _common(Fraction(1, self.start.denominator), 1 / self.rate)
+
+
+def gap_limit(ticks: array[int], base: Fraction) -> Fraction:
+    """The longest gap that is filled: 5 median intervals, but at least half a second."""
+    if len(ticks) < 2:
+        return Fraction(1, 2)
+    steps = sorted(b - a for a, b in zip(ticks, ticks[1:], strict=False))
+    return max(Fraction(1, 2), 5 * median_low(steps) * base)
+
+
+def parse_rate(text: str) -> Fraction:
+    """A frame rate such as `60`, `59.94` (taken as 60000/1001) or `60000/1001`."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise SettingError(f"'{text}' is not a frame rate; give a number or a fraction such as 60000/1001") from None
+    if not 0 < rate <= 1000:
+        raise SettingError(f"a frame rate of {text} is not possible; give one above 0, up to 1000")
+    if "/" not in text and rate.denominator > 1:
+        for whole in (24, 30, 48, 60, 96, 120, 144, 240):
+            broadcast = Fraction(whole * 1000, 1001)
+            if abs(rate - broadcast) < Fraction(1, 100):
+                return broadcast
+    return rate
+
+
+def _common(a: Fraction, b: Fraction) -> Fraction:
+    """The largest fraction of which both are whole multiples."""
+    denominator = lcm(a.denominator, b.denominator)
+    return Fraction(gcd(int(a * denominator), int(b * denominator)), denominator)

@@ -1,0 +1,175 @@
+"""Writing a film: frames in, encoded at exact times, with all other streams beside them."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.codec.context
+import av.container
+import av.error
+import numpy as np
+
+from midframe.errors import OutputError, SettingError
+from midframe.video.colour import Colour
+from midframe.video.encoders import Encoder
+from midframe.video.frame import Frame, Layout, Plane
+from midframe.video.pixels import frame_of
+from midframe.video.streams import Carrier
+
+
+@dataclass(frozen=True)
+class FilmFormat:
+    """How a film is written: container, encoder, picture, clock, and what describes it."""
+
+    container: str
+    encoder: Encoder
+    layout: Layout
+    colour: Colour
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    aspect: Fraction | None = None
+    display_matrix: tuple[int, ...] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    chapters: Sequence[Mapping[str, Any]] = ()
+
+
+class FilmWriter:
+    """Encodes frames into a film file. Not safe for use from several threads at once.
+
+    part: the file that is written; it is there until `abort()`, or until the caller renames it after `finish()`.
+    Raises `OutputError` for everything that goes wrong in writing, `SettingError` for options that the encoder refuses.
+    """
+
+    def __init__(self, part: Path, target: str, form: FilmFormat, carrier: Carrier) -> None:
+        self.part = part
+        self.target = target
+        self.form = form
+        self.carrier = carrier
+        self.ticks = array("q")
+        self.finished = False
+        self.output: av.container.OutputContainer | None = None
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reports to standard error otherwise
+        try:
+            self.output = av.open(str(part), "w", format=form.container, options=_muxer_options(form))
+            self.stream = self._film_stream(self.output)
+            carrier.add_streams(self.output)
+            self.output.start_encoding()
+        except BaseException as error:
+            self.abort()
+            raise self._explain(error) from None
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame, and write the packets of the other streams up to its time."""
+        assert self.output is not None
+        tick = frame.time / self.form.time_base
+        picture = frame_of(_padded(frame.planes, self.form), self.form.layout, self.form.encoder.pixel_format)
+        picture.pts = round(tick)
+        picture.time_base = self.form.time_base
+        picture.duration = round((frame.duration or 0) / self.form.time_base)
+        colour = self.form.colour
+        picture.colorspace, picture.color_range = colour.tag_matrix, colour.tag_range
+        picture.color_primaries, picture.color_trc = colour.tag_primaries, colour.tag_transfer
+        try:
+            packets = self.stream.encode(picture)
+            self.output.mux(packets)
+            self.carrier.advance(self.output, frame.time)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._explain(error) from None
+        self.ticks.append(round(tick))
+
+    def finish(self) -> None:
+        """Flush the encoder and the other streams, and close the file so that a full disk shows itself."""
+        assert self.output is not None
+        try:
+            self.output.mux(self.stream.encode(None))
+            self.carrier.finish(self.output)
+            self.output.close()
+            self.output = None
+            with self.part.open("rb+") as file:
+                os.fsync(file.fileno())
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._explain(error) from None
+        self.finished = True
+
+    def abort(self) -> None:
+        """Close without finishing and delete what was written."""
+        output, self.output = self.output, None
+        if output is not None:
+            try:
+                output.close()
+            except (av.error.FFmpegError, OSError, ValueError):
+                pass
+        self.part.unlink(missing_ok=True)
+
+    def _film_stream(self, output: av.container.OutputContainer) -> av.VideoStream:
+        form = self.form
+        stream = output.add_stream(form.encoder.name, rate=form.rate, options=dict(form.encoder.options))
+        assert isinstance(stream, av.VideoStream)
+        context = stream.codec_context
+        context.width, context.height = form.width, form.height
+        context.pix_fmt = form.encoder.pixel_format
+        context.time_base = form.time_base
+        stream.time_base = form.time_base
+        context.flags |= int(av.codec.context.Flags.frame_duration)
+        colour = form.colour
+        context.colorspace, context.color_range = colour.tag_matrix, colour.tag_range
+        context.color_primaries, context.color_trc = colour.tag_primaries, colour.tag_transfer
+        if form.aspect is not None:
+            context.sample_aspect_ratio = form.aspect
+        if form.display_matrix is not None:
+            stream.set_display_matrix(form.display_matrix)
+        if form.encoder.name == "libx265" and form.container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"
+        stream.metadata.update(form.stream_metadata)
+        stream.thread_type = "AUTO"
+        output.metadata.update(form.metadata)
+        if form.chapters:
+            output.set_chapters(list(form.chapters))
+        return stream
+
+    def _explain(self, error: BaseException) -> BaseException:
+        if isinstance(error, (OutputError, SettingError)) or not isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
+            return error
+        if isinstance(error, PermissionError) and "avcodec_open2" in str(error):
+            return SettingError(f"the encoder {self.form.encoder.name} cannot run on this machine (no such hardware?)")
+        reason = getattr(error, "strerror", None) or str(error)
+        if "avcodec_open2" in str(error):
+            given = " ".join(f"{k}={v}" for k, v in self.form.encoder.options.items())
+            return SettingError(f"the encoder {self.form.encoder.name} refused its settings ({given}): {reason}")
+        if getattr(error, "errno", None) == 28:
+            reason = "no space left on the disk"
+        return OutputError(f"{self.target} cannot be written: {reason}")
+
+
+def _muxer_options(form: FilmFormat) -> dict[str, str]:
+    """What makes a container keep times exactly and metadata whole."""
+    if form.container not in ("mp4", "mov"):
+        return {"avoid_negative_ts": "disabled"} if form.container == "matroska" else {}
+    scale = form.time_base.denominator
+    while scale < 10_000:
+        scale *= 2
+    options = {"movflags": "use_metadata_tags", "movie_timescale": str(min(scale, 2**31 - 1))}
+    if form.time_base.numerator == 1:
+        options["video_track_timescale"] = str(scale)
+    return options
+
+
+def _padded(planes: Sequence[Plane], form: FilmFormat) -> Sequence[Plane]:
+    """Planes grown to the encoded size by repeating the last column and row."""
+    sizes = form.layout.sizes(form.width, form.height)
+    if all(plane.shape == size for plane, size in zip(planes, sizes, strict=True)):
+        return planes
+    return [
+        np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
+        for plane, (height, width) in zip(planes, sizes, strict=True)
+    ]
