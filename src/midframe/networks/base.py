@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -19,7 +21,7 @@ class InterpolationNetwork(nn.Module):
     any_time: ClassVar[bool] = True
     """Whether `time` may be anything in (0, 1); otherwise only 0.5 is made, and other times come by recursion."""
 
-    averages: ClassVar[bool] = False
+    averages: bool = False
     """Whether the frames are only mixed and nothing is moved (`convert` says so)."""
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
@@ -29,3 +31,15 @@ class InterpolationNetwork(nn.Module):
 def mean_at(first: Tensor, second: Tensor, time: Tensor) -> Tensor:
     """The weighted mean `(1 - t) * first + t * second` of two frames `[B, C, H, W]` at the times `[B]`."""
     return torch.lerp(first, second, time.to(first.dtype).view(-1, 1, 1, 1))
+
+
+def pad(frames: Tensor, multiple: int) -> Tensor:
+    """Frames `[B, C, H, W]` with their last row and column repeated until both sizes are multiples of a number."""
+    height, width = frames.shape[-2:]
+    below, right = -height % multiple, -width % multiple
+    return F.pad(frames, (0, right, 0, below), mode="replicate") if below or right else frames
+
+
+def unpad(frames: Tensor, size: Sequence[int]) -> Tensor:
+    """Undo `pad`: the part of the frames that has the size (height, width) they had before."""
+    return frames[..., : size[0], : size[1]]

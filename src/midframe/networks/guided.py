@@ -1,0 +1,282 @@
+"""`guided`: short kernels on frames that motion has brought together. The network that Midframe is meant to be used with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from midframe.errors import SettingError
+from midframe.networks.base import InterpolationNetwork, pad, unpad
+from midframe.ops import cost_volume, separable_convolution, warp
+
+SLOPE = 0.2
+"""Of every leaky ReLU, the paper's."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A made frame and what it was made of, for training and for looking inside.
+
+    Maps belong to the padded picture, whose size is a multiple of the coarsest level's pixel; levels run from the
+    coarsest to the finest, which is half the picture's size.
+    """
+
+    frame: Tensor
+    """`[B, 3, H, W]`, the frame at the wanted time, not clipped, of the size of the frames given."""
+    motions: tuple[Tensor, ...]
+    """One a level, `[B, 4, h, w]`: from a pixel of the wanted frame to the first frame (x, y), then to the second, in
+    pixels of that level."""
+    blends: tuple[Tensor, ...]
+    """One a level, `[B, 1, h, w]`: the share of the first frame, 0..1."""
+    warped: Tensor
+    """`[B, 2, 3, H, W]`: both frames brought to the wanted time, padded, before any kernel."""
+    vertical: Tensor
+    """`[B, 2, T, H / 2, W / 2]`: the vertical kernels for each frame; the sums of both add up to 1."""
+    horizontal: Tensor
+    """`[B, 2, T, H / 2, W / 2]`: the horizontal kernels; the sum of each is 1."""
+
+
+class Guided(InterpolationNetwork):
+    """Motion coarse to fine by bilateral cost volumes, then a separable convolution of each moved frame.
+
+    taps: of the kernels, odd, 1..51. features: channels of the frames' pyramid at 1/2, 1/4 and 1/8. hidden, blocks: the
+    channels and inner convolutions of the decoders there; radii: of their cost volumes.
+    depth: how many times the decoder at 1/8 and coarser runs (1: at 1/8 alone; 2: from 1/16; 3: from 1/32); None: by the
+    size of the picture. precision: of the convolutions, `float32`, `bfloat16`, or `auto`, which is bfloat16 where
+    the device multiplies matrices in it. These two may be changed at any time, they are no part of what is learnt.
+
+    **Pyramid.** Each frame goes through the same encoder. For the levels below 1/8 the whole frame is halved and encoded
+    again, so one set of weights serves pictures and motions of any size.
+
+    **State.** What is refined from level to level is, for every pixel of the wanted frame, the motion u0 to the first
+    frame and u1 to the second, in the scale of the middle (the motion at time t is 2t * u0 and 2(1-t) * u1), and the
+    logit of the first frame's share, less logit(1 - t). Straight motion gives the same state at every time, and the cost
+    volume too is indexed by displacement alone: what is learnt at the middle holds at the other times.
+
+    **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read with the
+    state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions start near
+    the identity, which is a residual connection inside the weights: there are no additions to make. The decoders'
+    last convolutions start at zero, so the untrained network returns the weighted mean.
+
+    **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta plus
+    taps whose sum is zero, the vertical ones times the frame's share. All weights of a pixel add up to 1 by
+    construction, also between the pixels of the half-size maps, so nothing is divided; the operator's border is `replicate`.
+    """
+
+    any_time = True
+
+    def __init__(
+        self,
+        *,
+        taps: int = 5,
+        features: Sequence[int] = (32, 64, 96),
+        hidden: Sequence[int] = (48, 64, 160),
+        blocks: Sequence[int] = (2, 4, 6),
+        radii: Sequence[int] = (1, 2, 4),
+        depth: int | None = None,
+        precision: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {
+            "taps": _whole("taps", taps, 1, 51),
+            "features": _three("features", features, 1, 1024),
+            "hidden": _three("hidden", hidden, 1, 1024),
+            "blocks": _three("blocks", blocks, 0, 32),
+            "radii": _three("radii", radii, 1, 8),
+        }
+        if taps % 2 == 0:
+            raise SettingError(f"taps must be odd; got {taps}")
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise SettingError(f"precision is auto, float32 or bfloat16; got '{precision}'")
+        self.depth = None if depth is None else _whole("depth", depth, 1, 6)
+        self.precision = precision
+        self.taps = taps
+
+        self.half = _Encoder(3, features[0], kernel=4, blocks=1)
+        self.quarter = _Encoder(features[0], features[1], kernel=3, blocks=1)
+        self.eighth = _Encoder(features[1], features[2], kernel=3, blocks=2)
+        entering = [(2 * radius + 1) ** 2 + 2 * channels + 6 for radius, channels in zip(radii, features, strict=True)]
+        self.coarse = _Decoder(entering[2], hidden[2], blocks[2], coarser=hidden[2], out=5, radius=radii[2])
+        self.middle = _Decoder(entering[1], hidden[1], blocks[1], coarser=hidden[2], out=5, radius=radii[1])
+        self.fine = _Decoder(entering[0], hidden[0], blocks[0], coarser=hidden[1], out=5 + 4 * taps, radius=radii[0])
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def averages(self) -> bool:  # type: ignore[override]
+        """Whether it is still untrained: its answer is then the weighted mean."""
+        return not any(bool(decoder.head.weight.any()) for decoder in (self.coarse, self.middle, self.fine))
+
+    def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
+        return self.forward_levels(first, second, time).frame
+
+    def forward_levels(self, first: Tensor, second: Tensor, time: Tensor, depth: int | None = None) -> Levels:
+        """Make the frame and keep what it was made of. depth: as in the class, for this call."""
+        batch, _, *size = first.shape
+        depth = depth or self.depth or depth_for(*size)
+        time = time.to(first.dtype).expand(batch)
+        # Both frames of a sample lie side by side in the batch: the maps [B, 4, ...] of a decoder are then the frames'
+        # own maps [2B, 2, ...] without a copy, and either frame's features are a view.
+        pair = pad(torch.stack((first, second), 1).flatten(0, 1), 8 << (depth - 1))
+        scale = torch.stack((time, time, 1 - time, 1 - time), 1).mul(2).view(batch, 4, 1, 1)
+
+        state, hidden = None, None
+        motions, blends = [], []
+        for features, decoder in self._pyramid(pair, depth):
+            place = (batch, 1, *features.shape[-2:])
+            if state is None:
+                state, moved = first.new_zeros(batch, 5, *features.shape[-2:]), features
+            else:
+                gain = state.new_tensor((2, 2, 2, 2, 1)).view(1, 5, 1, 1)
+                state = F.interpolate(state, scale_factor=2.0, mode="bilinear", align_corners=False) * gain
+                moved = warp(features, _each(state[:, :4] * scale))
+            context = torch.cat((state, time.view(batch, 1, 1, 1).expand(place)), 1)
+            matched = cost_volume(moved[0::2], moved[1::2], radius=decoder.radius, time=time, context=context)
+            hidden, answer = decoder(matched, hidden)
+            answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
+            state = state + answer[:, :5]
+            motions.append(state[:, :4] * scale)
+            blends.append(torch.sigmoid(state[:, 4:] + torch.logit(1 - time).view(batch, 1, 1, 1)))
+
+        kernels = _sum_to_one(answer[:, 5:].unflatten(1, (2, 2, self.taps)))
+        shares = torch.stack((blends[-1], 1 - blends[-1]), 1)
+        vertical, horizontal = kernels[:, :, 0] * shares, kernels[:, :, 1]
+        warped = warp(pair, _each(motions[-1] * 2))
+        parts = separable_convolution(
+            warped, vertical.flatten(0, 1), horizontal.flatten(0, 1), border="replicate", scale=2
+        )
+        frame = unpad(parts[0::2] + parts[1::2], size)
+        return Levels(frame, tuple(motions), tuple(blends), warped.unflatten(0, (batch, 2)), vertical, horizontal)
+
+    def _pyramid(self, pair: Tensor, depth: int) -> list[tuple[Tensor, _Decoder]]:
+        """The features of both frames and the decoder that reads them, coarsest first."""
+        levels: list[tuple[Tensor, _Decoder]] = []
+        small = pair
+        for _ in range(depth - 1):
+            small = F.avg_pool2d(small, 2)
+            levels.insert(0, (self._encode(small)[-1], self.coarse))
+        half, quarter, eighth = self._encode(pair)
+        return [*levels, (eighth, self.coarse), (quarter, self.middle), (half, self.fine)]
+
+    def _encode(self, pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        half = self.half(pair.to(self._working_type(pair)))
+        quarter = self.quarter(half)
+        return half, quarter, _unit(self.eighth(quarter))
+
+    def _working_type(self, frames: Tensor) -> torch.dtype:
+        if self.precision == "bfloat16" or (
+            self.precision == "auto" and frames.dtype == torch.float32 and _multiplies_bfloat16(frames.device)
+        ):
+            return torch.bfloat16
+        return frames.dtype
+
+
+def depth_for(height: int, width: int) -> int:
+    """How many coarse levels a picture of this size gets: motion grows with the picture."""
+    short = min(height, width)
+    return 1 if short < 128 else 2 if short < 1440 else 3
+
+
+class _Convolution(nn.Conv2d):
+    """A convolution that runs in the type of its input."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(maps.dtype)
+        return self._conv_forward(maps, self.weight.to(maps.dtype), bias)
+
+
+def _convolution(channels: int, out: int, kernel: int = 3, stride: int = 1) -> _Convolution:
+    made = _Convolution(channels, out, kernel, stride, padding=(kernel - 1) // 2)
+    nn.init.kaiming_normal_(made.weight, SLOPE)
+    nn.init.zeros_(made.bias)  # type: ignore[arg-type]
+    return made
+
+
+def _inner(channels: int) -> _Convolution:
+    """A convolution that starts as the identity plus noise of the same size: a residual connection in its weights."""
+    made = _convolution(channels, channels)
+    identity = nn.init.dirac_(torch.empty_like(made.weight))
+    with torch.no_grad():
+        made.weight.mul_(((1 + SLOPE**2) / 2) ** 0.5).add_(identity)
+    return made
+
+
+def _activated(maps: Tensor) -> Tensor:
+    return F.leaky_relu(maps, SLOPE, inplace=True)
+
+
+class _Encoder(nn.Module):
+    """One level of the frames' pyramid: half the size, then `blocks` inner convolutions."""
+
+    def __init__(self, channels: int, out: int, kernel: int, blocks: int) -> None:
+        super().__init__()
+        self.enter = _convolution(channels, out, kernel, stride=2)
+        self.inner = nn.ModuleList(_inner(out) for _ in range(blocks))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = _activated(self.enter(maps))
+        for convolution in self.inner:
+            maps = _activated(convolution(maps))
+        return maps
+
+
+class _Decoder(nn.Module):
+    """One level of the decoder: matched features and the coarser level's hidden maps in, hidden maps and answer out."""
+
+    def __init__(self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int) -> None:
+        super().__init__()
+        self.radius = radius
+        self.enter = _convolution(channels, hidden)
+        self.carry = _convolution(coarser, hidden, kernel=1)
+        self.inner = nn.ModuleList(_inner(hidden) for _ in range(blocks))
+        self.head = _convolution(hidden, out)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, matched: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:
+        maps = self.enter(matched)
+        if coarser is not None:
+            maps = maps + F.interpolate(self.carry(coarser), scale_factor=2.0, mode="nearest")
+        maps = _activated(maps)
+        for convolution in self.inner:
+            maps = _activated(convolution(maps))
+        return maps, self.head(maps)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features of mean square 1 at every pixel, so that a match is a cosine."""
+    square = features.float().square().mean(1, keepdim=True)
+    return features * torch.rsqrt(square + 1e-4).to(features.dtype)
+
+
+def _sum_to_one(taps: Tensor) -> Tensor:
+    """Kernels `[B, 2, 2, T, h, w]` out of free taps: less their mean, plus a delta."""
+    kernels = taps - taps.mean(3, keepdim=True)
+    kernels[:, :, :, taps.shape[3] // 2] += 1
+    return kernels
+
+
+def _each(maps: Tensor) -> Tensor:
+    """Maps `[B, 4, h, w]` of both frames as the frames' own `[2B, 2, h, w]`."""
+    return maps.unflatten(1, (2, 2)).flatten(0, 1)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise SettingError(f"{name} is a whole number from {low} to {high}; got {value!r}")
+    return value
+
+
+def _three(name: str, values: Any, low: int, high: int) -> list[int]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 3:
+        raise SettingError(f"{name} is three whole numbers, for 1/2, 1/4 and 1/8; got {values!r}")
+    return [_whole(name, value, low, high) for value in values]
