@@ -15,11 +15,14 @@ from midframe.errors import SettingError
 
 Array = NDArray[np.float32]
 
-THRESHOLD = 0.5
-"""A pair whose score is above this is a cut. Scores of cuts lie about 0.8, of steady motion about 0.1."""
+THRESHOLD = 0.35
+"""A pair whose score is above this is a cut. Cuts mostly score 0.6 to 1.2, motion below 0.1."""
 
 DELAY = 2
 """Frames that must be pushed after a pair before it is decided, unless the film is flushed."""
+
+LOOK_BACK = 3
+"""Pairs before a pair that may be looked at."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,14 @@ class Decision:
 class CutDetector:
     """Finds the hard cuts of a film, frame by frame: `push` each frame's thumbnail, then `flush`.
 
-    Both return the pairs that are now decided, in order, each once; a pair of frames is decided at the latest
-    `DELAY` frames after its second one. `flush` decides what is left and starts anew, so that the next frame pushed is
-    not compared with those before (indices go on: the pair over the flush is left out).
+    Both return the pairs that are now decided, in order, each once; a pair is decided `DELAY` frames after its second
+    one at the latest. `flush` decides what is left and starts anew: the next frame pushed is not compared with those
+    before it (indices go on, so the pair across the flush is left out).
 
-    A pair's score is its `distance`, less a share of the larger of the distances just before and just after it
-    (repeated frames passed over): a cut stands alone, fast motion does not. A pair whose surroundings
-    are alike but for one or two frames (a flash) scores 0. `threshold` moves the verdict: lower finds more
-    cuts, higher holds less.
+    A pair's score is its `distance`, less `NEIGHBOUR` times the larger of the distances just before and just
+    after it (repeated frames passed over): a cut stands alone, fast motion does not. Where the frames on both sides
+    are alike but for one or two between them (a flash), the score is 0. A lower `threshold` finds more cuts, a
+    higher one holds less.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
@@ -60,10 +63,9 @@ class CutDetector:
             raise SettingError(f"the cut threshold is {threshold}, it must be above 0 (default {THRESHOLD})")
         self.threshold = threshold
         self._next = 0  # index of the pair to decide next
-        self._frames: deque[Thumbnail] = deque(maxlen=DELAY + 4)  # the newest frames
-        self._distances: deque[float] = deque(maxlen=DELAY + 3)  # of the pairs between them
-        self._moved = 0.0  # the last distance before the undecided pairs that was no repeated frame
-        self._waiting = 0  # pairs not yet decided
+        self._waiting = 0  # pairs pushed and not yet decided
+        self._frames: deque[Thumbnail] = deque(maxlen=1 + DELAY + LOOK_BACK)
+        self._distances: deque[float] = deque(maxlen=1 + DELAY + LOOK_BACK)
 
     def push(self, thumbnail: Thumbnail) -> list[Decision]:
         if self._frames:
@@ -74,35 +76,36 @@ class CutDetector:
 
     def flush(self) -> list[Decision]:
         decided = [self._decide() for _ in range(self._waiting)]
-        if self._frames:
-            self._next += 1
+        self._next += bool(self._frames)
         self._frames.clear()
         self._distances.clear()
-        self._moved = 0.0
         return decided
 
     def _decide(self) -> Decision:
-        own = self._distances[-self._waiting]
-        later = list(self._distances)[len(self._distances) - self._waiting + 1 :]
-        after = next((d for d in later if d > REPEATED), 0.0)
-        score = max(own - NEIGHBOUR * max(self._moved, after), 0.0)
+        distances = list(self._distances)
+        pair = len(distances) - self._waiting
+        motion = max(_nearest_motion(distances[:pair][::-1]), _nearest_motion(distances[pair + 1 :]))
+        score = max(distances[pair] - NEIGHBOUR * min(motion, MOTION), 0.0)
         if score > self.threshold and self._is_flash():
             score = 0.0
         decision = Decision(self._next, score > self.threshold, score)
-        if own > REPEATED:
-            self._moved = own
         self._next += 1
         self._waiting -= 1
         return decision
 
     def _is_flash(self) -> bool:
-        """Whether the frames around the pair are alike when one or two, the pair's own among them, are left out."""
+        """Whether frames around the pair are alike when one or two, one of the pair among them, are left out."""
         frames = list(self._frames)
         first = len(frames) - 1 - self._waiting
         spans = [(first - 1, first + 1), (first, first + 2), (first - 2, first + 1), (first, first + 3)]
         return any(
             a >= 0 and b < len(frames) and distance(frames[a], frames[b]) < ALIKE * self.threshold for a, b in spans
         )
+
+
+def _nearest_motion(distances: list[float]) -> float:
+    """The first of the distances that is not that of a repeated frame, or 0."""
+    return next((d for d in distances if d > REPEATED), 0.0)
 
 
 def thumbnail(luma: NDArray[Any], depth: int) -> Thumbnail:
@@ -144,8 +147,9 @@ REACH = 5  # cells a block may move
 GAIN = 2.0  # the factor by which its contrast may change
 NOISE = 2.0  # standard deviation, in levels of 255, below which structure counts for nothing
 BAR = 6.0  # levels of 255 by which a letterbox bar may vary
-BRIGHTNESS = 2.55  # weight of the brightness distributions
-NEIGHBOUR = 0.5  # the share of the neighbours' distance that motion explains
+BRIGHTNESS = 1.5  # weight of the brightness distributions
+NEIGHBOUR = 1.5  # how many times the neighbours' distance is taken off
+MOTION = 0.5  # a distance above this is no longer motion; at most so much is taken off for it
 REPEATED = 0.004  # a distance below this is a repeated frame
 ALIKE = 0.6  # frames nearer than this share of the threshold are one shot
 
