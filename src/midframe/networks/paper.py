@@ -77,7 +77,7 @@ class Paper(InterpolationNetwork):
             for part in self.modules():
                 if isinstance(part, Head):
                     part.start_at_centre()
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def repository(cls) -> Paper:
