@@ -18,6 +18,7 @@ from midframe.ops.backends import choose
 from midframe.ops.taps import Reading, TapPattern
 
 _MODULES = {
+    "halide": "midframe.ops.separable.halide",
     "triton": "midframe.ops.separable.triton",
     "torch": "midframe.ops.separable.chunked",
 }
