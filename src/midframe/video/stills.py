@@ -1,0 +1,71 @@
+"""Reading a film whose frames are pictures apart from each other: a folder of pictures, an animated WebP."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from midframe.errors import Cancelled, InputError
+from midframe.video.frame import Frame, Layout, Plane
+from midframe.video.probe import Film
+from midframe.video.reader import ReadReport
+
+Still = tuple[tuple[Plane, ...], Layout, Plane | None]
+"""Planes, their layout, and the alpha plane where there is one."""
+
+
+def read_stills(
+    film: Film,
+    report: ReadReport,
+    load: Callable[[int], Still],
+    *,
+    start: Fraction | None,
+    end: Fraction | None,
+    keep_going: bool,
+    drop_alpha: bool,
+    cancelled: Callable[[], bool],
+) -> Iterator[Frame]:
+    """The frames of a film with start <= time < end, each from `load(k)`, which raises `InputError` for a broken one.
+
+    The contract of `reader.read_frames`: a broken picture is an error, or with `keep_going` the picture before it
+    stands in (`Frame.lost`); transparency is an error unless it is dropped.
+    """
+    ticks, base = film.ticks, film.time_base
+    assert ticks is not None
+    first = bisect_left(ticks, start / base) if start is not None else 0
+    stop = bisect_left(ticks, end / base) if end is not None else len(ticks)
+    previous: Frame | None = None
+    for k in range(first, stop):
+        if cancelled():
+            raise Cancelled("stopped")
+        time = ticks[k] * base
+        duration = ticks[k + 1] * base - time if k + 1 < len(ticks) else film.last_duration
+        try:
+            planes, layout, alpha = load(k)
+        except InputError as error:
+            if not keep_going:
+                held = "; --keep-going holds the picture before it" if previous else ""
+                raise InputError(f"{error}; {report.frames} of {len(ticks)} pictures were read{held}") from None
+            if previous is None:
+                raise InputError(f"{error}; there is no picture before it that --keep-going could hold") from None
+            report.lost += 1
+            report.messages[str(error)] += 1
+            previous = replace(previous, time=time, duration=duration, lost=True)
+            yield previous
+            continue
+        if (
+            alpha is not None
+            and not drop_alpha
+            and int(np.min(alpha)) < np.iinfo(alpha.dtype).max >> (alpha.dtype.itemsize * 8 - layout.depth)
+        ):
+            raise InputError(
+                f"{film.path}: picture {k + 1} is transparent in places, and made frames have no transparency; "
+                "--drop-alpha leaves it out"
+            )
+        report.frames += 1
+        previous = Frame(planes, layout, time, duration)
+        yield previous
