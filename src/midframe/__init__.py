@@ -1,1 +1,39 @@
-"""Midframe makes the frames between the frames of a film."""
+"""Midframe makes the frames between the frames of a film.
+
+`convert` makes a smoother film of a film, `interpolate` one frame of two; `load` gives a network,
+`separable_convolution` is the operator they are built on and `TapPattern` says where its taps lie.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from midframe.conversion import convert
+    from midframe.interpolation import interpolate
+    from midframe.networks import load
+    from midframe.ops import separable_convolution
+    from midframe.ops.taps import TapPattern
+
+__version__ = "0.1.0"
+__all__ = ["TapPattern", "__version__", "convert", "interpolate", "load", "separable_convolution"]
+
+_PUBLIC = {
+    "TapPattern": "midframe.ops.taps",
+    "convert": "midframe.conversion",
+    "interpolate": "midframe.interpolation",
+    "load": "midframe.networks",
+    "separable_convolution": "midframe.ops",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'midframe' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from midframe.conversion.make import Maker
@@ -18,11 +17,13 @@ from midframe.conversion.plan import Plan, make_plan
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import Source, open_source
 from midframe.conversion.summary import Counts, Summary
-from midframe.conversion.target import Target, open_target
+from midframe.conversion.target import open_sink, remove_part
+from midframe.conversion.verify import verify
 from midframe.errors import InputError
 from midframe.video.cuts import CutDetector
 from midframe.video.frame import Frame
 from midframe.video.reader import ReadReport
+from midframe.video.sink import Sink
 
 log = logging.getLogger("midframe.convert")
 
@@ -103,35 +104,34 @@ class _Job:
         self.report = ReadReport()
         self.counts = Counts()
         self.warnings = list(plan.warnings)
-        self.names = ("", "", "", "")
+        self.names = {"network": settings.network, "shader": settings.shader, "backend": "", "device": settings.device}
+        self.sink: Sink | None = None
 
     def run(self) -> Summary:
         began = time.monotonic()
-        target = open_target(self.plan, self.settings)
-        pipeline = Pipeline(
+        pipeline = self._pipeline = Pipeline(
             [
                 Stage("decode", lambda _: self.opened.read(self.report, self._stopped)),
                 Stage("pair", self._pairs),
                 Stage("make", self._make),
-                Stage("encode", partial(self._encode, target)),
+                Stage("encode", self._encode),
             ]
         )
-        self._pipeline = pipeline
         try:
             pipeline.run(lambda: self._tell("convert", began), self.cancel.is_set)
             self.seconds |= pipeline.busy
             self._check_complete()
+            assert self.sink is not None
             self._tell("verify", began)
             verifying = time.monotonic()
-            target.verify(self.cancel.is_set)
+            verify(self.sink, self.plan, self.cancel.is_set)
             self.seconds["verify"] = time.monotonic() - verifying
-            target.commit()
+            self.sink.commit()
         except BaseException:
             # An encoder that is busy cannot be interrupted: its file goes at once, its thread when it is done.
-            if pipeline.join(1.0):
-                target.abort()
-            else:
-                target.discard()
+            if pipeline.join(1.0) and self.sink is not None:
+                self.sink.abort()
+            remove_part(self.plan.target)
             raise
         pipeline.join(1.0)
         self.seconds["total"] = time.monotonic() - began + self.seconds["plan"]
@@ -139,22 +139,19 @@ class _Job:
 
     def summary(self, *, dry_run: bool) -> Summary:
         report = self.report
-        warnings = [*self.warnings, *_damage_warnings(report)]
-        network, shader, backend, device = self.names
+        self.counts.read = report.frames
+        ended = report.ended_early or (self.plan.film.ends_early and not dry_run)
         return Summary(
             source=self.source,
             target=self.plan.target,
             dry_run=dry_run,
-            complete=not (report.lost or report.ended_early or (self.plan.film.ends_early and not dry_run)),
+            complete=not (report.lost or ended),
             plan=self.plan,
-            counts=replace_read(self.counts, report.frames),
+            counts=self.counts,
             report=report,
-            network=network or self.settings.network,
-            shader=shader or self.settings.shader,
-            backend=backend,
-            device=device or self.settings.device,
+            names=self.names,
             seconds=self.seconds,
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys([*self.warnings, *_damage_warnings(report)])),
         )
 
     def _stopped(self) -> bool:
@@ -165,23 +162,26 @@ class _Job:
         return pairs(frames, self.plan.timeline, self.plan.gap, self.plan.last_duration, detector)
 
     def _make(self, steps: Iterator[Pair]) -> Iterator[Frame]:
-        maker = Maker(self.plan, self.settings)
-        self.names, extra = maker.names, maker.warnings
-        self.warnings += extra
-        for pair in steps:
-            yield from maker.frames(pair, self.counts)
-
-    def _encode(self, target: Target, frames: Iterator[Frame]) -> Iterator[None]:
+        film, form = self.plan.film, self.plan.form
+        maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))
+        self.names = maker.names
+        self.warnings += maker.warnings(self.plan.timeline)
         try:
-            target.open()
-            for frame in frames:
-                target.write(frame)
-                self.counts.written += 1
-                yield
-            target.finish()
-        except BaseException:
-            target.abort()
-            raise
+            for pair in steps:
+                yield from maker.frames(pair, self.counts)
+        finally:
+            maker.close()
+
+    def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
+        # The first frame is there before the output is opened: a film that cannot be read leaves no trace.
+        for frame in frames:
+            if self.sink is None:
+                self.sink = open_sink(self.plan, self.settings)
+            self.sink.write(frame)
+            self.counts.written += 1
+            yield
+        if self.sink is not None:
+            self.sink.finish()
 
     def _tell(self, stage: str, began: float) -> None:
         self.progress(Progress(stage, self.counts.written, self.plan.frames, time.monotonic() - began))
@@ -195,11 +195,6 @@ class _Job:
                 f"{self.source}: {planned} output frames were planned, {self.counts.written} came out; "
                 f"{report.frames} frames were read"
             )
-
-
-def replace_read(counts: Counts, read: int) -> Counts:
-    counts.read = read
-    return counts
 
 
 def _damage_warnings(report: ReadReport) -> list[str]:
@@ -219,5 +214,3 @@ def _damage_warnings(report: ReadReport) -> list[str]:
     if report.losses:
         said.append(f"{', '.join(sorted(report.losses))} cannot be kept")
     return said
-
-

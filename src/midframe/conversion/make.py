@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,49 +12,55 @@ from torch import Tensor
 from midframe import networks
 from midframe import shader as pixel_shader
 from midframe.conversion.pairs import Pair
-from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import DeviceError
-from midframe.video.colour import from_rgb, made_planes, to_rgb, to_tensors
-from midframe.video.frame import Frame, Plane
-
-DEPTH = 3
-"""How often a network that makes only the middle is applied in turn: times come in eighths."""
+from midframe.networks.times import DEPTH, frames_at
+from midframe.ops.backends import survey
+from midframe.video.colour import Colour, from_rgb, made_planes, to_rgb, to_tensors
+from midframe.video.frame import Frame, Layout, Plane
+from midframe.video.timeline import Timeline
 
 
 class Maker:
     """Makes the output frames of pairs, with one network, in one film's layout and colour.
 
-    `names` says what makes them (network, shader, backend, device); `warnings` what a person should know about it.
+    layout, colour: of the source frames; written: layout and colour of the frames that come out. `names` says what
+    makes them (network, shader, backend, device).
     """
 
-    def __init__(self, plan: Plan, settings: Settings) -> None:
-        self.plan = plan
-        self.layout, self.colour = plan.film.layout, plan.film.colour
+    def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
+        self.layout, self.colour = layout, colour
+        self.written = None if written == (layout, colour) else written
         self.device = choose_device(settings.device)
         self.network = networks.load(settings.network).to(self.device)
         self.shader = None if settings.shader == "off" else pixel_shader.preset_named(settings.shader)
+        self._threads = torch.get_num_threads()
         if self.network.averages:
             self.shader = None
-        self.names = (
-            type(self.network).__name__.lower(),
-            self.shader.name if self.shader else "off",
-            networks.backend_in_use(self.network, self.device),
-            str(self.device),
-        )
-        self.warnings = self._warnings()
+            # So little work is slower on several threads while the encoder keeps all cores busy.
+            torch.set_num_threads(1)
+        self.names = {
+            "network": type(self.network).__name__.lower(),
+            "shader": self.shader.name if self.shader else "off",
+            "backend": next(name for name, runs, _ in survey(self.device.type) if runs and name != "reference"),
+            "device": str(self.device),
+        }
         self._newest: tuple[Frame, tuple[Tensor, ...], Tensor] | None = None
 
-    def _warnings(self) -> list[str]:
+    def close(self) -> None:
+        """Give torch its threads back."""
+        torch.set_num_threads(self._threads)
+
+    def warnings(self, timeline: Timeline) -> list[str]:
+        """What a person should know about the frames that are made."""
         said = []
         if self.network.averages:
             said.append("the made frames are averages of their neighbours: there are no trained weights yet")
-        eighths = self.plan.timeline.rate is not None or self.plan.timeline.factor not in (2, 4, 8)
-        if not self.network.any_time and eighths:
+        if not self.network.any_time and (timeline.rate is not None or timeline.factor not in (2, 4, 8)):
             said.append(
-                f"{self.names[0]} makes only the middle of two frames: other times come from {DEPTH} steps of it, "
-                "the nearest eighth is taken"
+                f"{self.names['network']} makes only the middle of two frames: other times come from {DEPTH} steps of "
+                "it, the nearest eighth is taken"
             )
         return said
 
@@ -80,7 +86,7 @@ class Maker:
         second_planes, second = self._load(pair.second)
         blend = None if self.shader is None else pixel_shader.blend_map(first, second, self.shader)
         made = {}
-        for position, answer in self._answers(first, second, positions).items():
+        for position, answer in frames_at(self.network, first, second, positions).items():
             time = float(position)
             if self.shader is not None and blend is not None:
                 answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
@@ -97,36 +103,12 @@ class Maker:
         self._newest = (frame, planes, rgb)
         return planes, rgb
 
-    def _answers(self, first: Tensor, second: Tensor, positions: Sequence[Fraction]) -> dict[Fraction, Tensor]:
-        """The network's frames at these positions."""
-        if self.network.any_time:
-            return {p: self.network(first, second, self._time(p)) for p in positions}
-        known = {Fraction(0): first, Fraction(1): second}
-
-        def at(position: Fraction) -> Tensor:
-            if position not in known:
-                step = Fraction(1, position.denominator)
-                known[position] = self.network(at(position - step), at(position + step), self._time(Fraction(1, 2)))
-            return known[position]
-
-        return {p: at(nearest_eighth(p)) for p in positions}
-
-    def _time(self, position: Fraction) -> Tensor:
-        return torch.tensor([float(position)], device=self.device)
-
     def _written(self, frame: Frame) -> Frame:
         """The frame in the layout that is written, which is the film's own unless target or user want another."""
-        form = self.plan.form
-        if form.layout == self.layout and form.colour == self.colour:
+        if self.written is None:
             return frame
         rgb = to_rgb(to_tensors(frame.planes, self.device), self.layout, self.colour)
-        return replace(frame, planes=from_rgb(rgb, form.layout, form.colour), layout=form.layout)
-
-
-def nearest_eighth(position: Fraction) -> Fraction:
-    """The nearest time that a network for the middle reaches in `DEPTH` steps."""
-    parts = 1 << DEPTH
-    return Fraction(min(max(round(position * parts), 1), parts - 1), parts)
+        return replace(frame, planes=from_rgb(rgb, *self.written), layout=self.written[0])
 
 
 def choose_device(name: str) -> torch.device:
@@ -154,5 +136,3 @@ def _count(counts: Counts, pair: Pair, position: Fraction) -> None:
         counts.held_at_lost += 1
     else:
         counts.repeated += 1
-
-

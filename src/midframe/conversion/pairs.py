@@ -43,10 +43,10 @@ def pairs(
                 yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=False)
             continue
         for decision in detector.push(thumbnail(luma_of(frame), frame.layout.depth)):
-            yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.is_cut)
+            yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.cut)
     if detector is not None:
         for decision in detector.flush():
-            yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.is_cut)
+            yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.cut)
     if waiting:
         last = waiting.popleft()
         yield Pair(last, last, tuple(timeline.after(last.time, last.duration or last_duration)), "same")

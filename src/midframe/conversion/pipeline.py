@@ -82,7 +82,7 @@ class Pipeline:
                 self._done.set()
         except _Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits
+        except BaseException as error:
             with self._guard:
                 self._error = self._error or error
             self.stop.set()

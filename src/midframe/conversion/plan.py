@@ -6,9 +6,10 @@ import os
 import shutil
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from midframe.errors import InputError, OutputError, SettingError
 from midframe.video.colour import HLG, PQ, Colour
 from midframe.video.encoders import Encoder, check_size, choose_encoder, container_for, keeps_hdr
 from midframe.video.frame import Layout, planar_layout
-from midframe.video.pictures import is_pictures
-from midframe.video.pictures import layout_for as picture_layout
+from midframe.video.picture_names import is_pictures
+from midframe.video.picture_writer import layout_for as picture_layout
 from midframe.video.probe import Film
 from midframe.video.streams import StreamPlan, chapters_for, metadata_for, plan_streams, stream_metadata
 from midframe.video.timeline import Timeline, gap_limit
@@ -69,7 +70,9 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     pictures = is_pictures(target)
     container = "pictures" if pictures else container_for(target)
     if film.alpha and not settings.drop_alpha and film.pixel_format.startswith(("yuva", "gbrap")):
-        raise InputError(f"{film.path} has transparency ({film.pixel_format}), which made frames lack; --drop-alpha leaves it out")
+        raise InputError(
+            f"{film.path} has transparency ({film.pixel_format}), which made frames lack; --drop-alpha leaves it out"
+        )
     layout, colour = _written_layout(film, target, container, settings)
     encoder = (
         Encoder(container, layout.name, {})
@@ -110,6 +113,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         time_base=time_base,
         aspect=film.aspect,
         display_matrix=film.display_matrix,
+        disposition=film.disposition,
         metadata=metadata_for(film, container),
         stream_metadata=stream_metadata(film.stream_metadata, container),
         chapters=chapters_for(film, container, timeline),
@@ -205,9 +209,7 @@ def _span(film: Film, settings: Settings) -> tuple[int, int]:
     return first, last
 
 
-def _timeline(
-    film: Film, container: str, streams: Sequence[StreamPlan], settings: Settings, first: int
-) -> Timeline:
+def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], settings: Settings, first: int) -> Timeline:
     """The rule for output times, moved where the container could not hold a stream's first time otherwise."""
     origin = film.ticks[first] * film.time_base if film.ticks else Fraction(0)
     trimmed = settings.start is not None and first > 0
@@ -252,13 +254,14 @@ def _last_duration(film: Film, last: int) -> Fraction:
 
 def _source_times(
     film: Film, first: int, last: int, last_duration: Fraction, settings: Settings
-) -> Sequence[Fraction]:
+) -> Iterator[Fraction]:
+    """The times of the source frames that are taken; with both fields of each, the second half way to the next."""
     assert film.ticks is not None
-    times = [film.ticks[k] * film.time_base for k in range(first, last)]
-    if settings.deinterlace != "field":
-        return times
-    ends = [*times[1:], times[-1] + last_duration]
-    return [time for a, b in zip(times, ends, strict=True) for time in (a, (a + b) / 2)]
+    for k in range(first, last):
+        time = film.ticks[k] * film.time_base
+        yield time
+        if settings.deinterlace == "field":
+            yield (time + (film.ticks[k + 1] * film.time_base if k + 1 < last else time + last_duration)) / 2
 
 
 def _rate(film: Film, timeline: Timeline) -> Fraction:
@@ -305,8 +308,14 @@ def _warnings(plan: Plan, settings: Settings) -> list[str]:
     hdr = film.colour.tag_transfer in (PQ, HLG) or film.hdr.mastering is not None
     if hdr and film.hdr != type(film.hdr)() and not keeps_hdr(form.encoder.name):
         said.append(f"{form.encoder.name} does not write the film's HDR metadata (libx265, libx264 and libsvtav1 do)")
-    loses_aspect = plan.container in ("matroska", "webm") and form.encoder.name not in ("libx264", "libx264rgb", "libx265")
-    if form.aspect is not None and (loses_aspect or plan.container not in ("matroska", "webm", "mp4", "mov", "yuv4mpegpipe")):
+    loses_aspect = plan.container in ("matroska", "webm") and form.encoder.name not in (
+        "libx264",
+        "libx264rgb",
+        "libx265",
+    )
+    if form.aspect is not None and (
+        loses_aspect or plan.container not in ("matroska", "webm", "mp4", "mov", "yuv4mpegpipe")
+    ):
         said.append(f"the pixel aspect {form.aspect.numerator}:{form.aspect.denominator} cannot be written here")
     if form.display_matrix is not None and plan.container not in ("mp4", "mov", "matroska", "webm"):
         said.append("the film's rotation cannot be written here; pictures come out as they are stored")
@@ -320,7 +329,12 @@ def _warnings(plan: Plan, settings: Settings) -> list[str]:
     if form.encoder.name == "libx264rgb":
         said.append("the film is RGB and stays so, which few players show; --pixel-format yuv420p makes one for all")
     shift = plan.timeline.start - plan.timeline.origin
-    if shift and not plan.timeline.trimmed and settings.start is None and plan.container not in ("pictures", "gif", "webp"):
+    if (
+        shift
+        and not plan.timeline.trimmed
+        and settings.start is None
+        and plan.container not in ("pictures", "gif", "webp")
+    ):
         said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
     if plan.container == "yuv4mpegpipe" and _varies(plan):
         said.append("y4m has one frame rate for all; the film's variable times are lost")
@@ -333,8 +347,8 @@ def _varies(plan: Plan) -> bool:
     times = plan.times
     if times is None or len(times) < 3:
         return False
-    steps = [(b - a) * plan.time_base for a, b in zip(times, times[1:], strict=False)]
-    return max(steps) - min(steps) > Fraction(3, 1000)
+    steps = {b - a for a, b in zip(times, islice(times, 1, None), strict=False)}
+    return (max(steps) - min(steps)) * plan.time_base > Fraction(3, 1000)
 
 
 def plan_json(plan: Plan) -> Mapping[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from midframe.conversion.settings import Settings
-from midframe.video.animations import is_webp, probe_webp, read_webp
+from midframe.video.animations import probe_webp, read_webp
 from midframe.video.frame import Frame
-from midframe.video.pictures import is_pictures, probe_pictures, read_pictures
+from midframe.video.picture_names import is_pictures
+from midframe.video.pictures import probe_pictures, read_pictures
 from midframe.video.probe import Film, probe
 from midframe.video.reader import ReadReport, read_frames, read_pipe
 
@@ -36,7 +37,7 @@ def open_source(path: str, settings: Settings) -> Source:
         return Source(film, frames)
     if is_pictures(path):
         film, reader = probe_pictures(path, settings.input_rate), read_pictures
-    elif is_webp(path):
+    elif Path(path).suffix.lower() == ".webp":
         film, reader = probe_webp(path), read_webp
     else:
         film, reader = probe(path), None

@@ -39,10 +39,7 @@ class Summary:
     plan: Plan
     counts: Counts
     report: ReadReport
-    network: str
-    shader: str
-    backend: str
-    device: str
+    names: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -65,10 +62,7 @@ class Summary:
                 "ended_early": self.report.ended_early,
                 "messages": dict(self.report.messages),
             },
-            "network": self.network,
-            "shader": self.shader,
-            "backend": self.backend,
-            "device": self.device,
+            **self.names,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "streams": [stream_json(plan) for plan in self.plan.streams],
             "warnings": list(self.warnings),

@@ -12,26 +12,29 @@ import av.error
 
 from midframe.conversion.plan import Plan
 from midframe.errors import Cancelled, MidframeError, OutputError
-from midframe.video.probe import film_stream, open_container
+from midframe.video.probe import open_container
+from midframe.video.sink import Sink
 from midframe.video.streams import StreamPlan
+from midframe.video.writer import FilmWriter
 
 SAMPLES = 10
 """How many frames are decoded to see that the picture is there."""
 
 
-def verify_film(
-    part: Path, plan: Plan, ticks: array[int], carried: Mapping[int, int], cancelled: Callable[[], bool]
-) -> None:
-    """Read a written film again and raise `OutputError` where it is not what was written.
+def verify(sink: Sink, plan: Plan, cancelled: Callable[[], bool]) -> None:
+    """Read a finished output again, before it gets its name. Raises `OutputError` where it is not what was written."""
+    if isinstance(sink, FilmWriter):
+        verify_film(sink, plan, cancelled)
 
-    ticks: the times of the frames written, in the plan's time base; carried: packets written by source stream.
-    """
+
+def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> None:
+    """Hold a film against the frames and packets that were written: all packets are read, some frames decoded."""
+    part, index, ticks, carried = sink.part, sink.index, sink.ticks, sink.carrier.counts
     try:
         with open_container(str(part)) as container:
-            stream = film_stream(container, plan.target)
+            stream = container.streams[index]
             counts: dict[int, int] = {}
-            times: list[Fraction] = []
-            end = Fraction(0)
+            found = array("q")
             for packet in container.demux():
                 if cancelled():
                     raise Cancelled("stopped")
@@ -39,18 +42,18 @@ def verify_film(
                     continue
                 counts[packet.stream_index] = counts.get(packet.stream_index, 0) + 1
                 if packet.stream_index == stream.index and packet.pts is not None and not packet.is_discard:
-                    times.append(packet.pts * Fraction(packet.time_base))
-                    end = max(end, times[-1] + (packet.duration or 0) * Fraction(packet.time_base))
-            tick = max(Fraction(stream.time_base or 0), plan.time_base)
-            if plan.container in ("matroska", "webm"):
-                tick = Fraction(1, 1000)
-            _check_times(sorted(times), ticks, plan, tick)
+                    found.append(packet.pts)
+            found = array("q", sorted(found))
+            base = Fraction(stream.time_base or 1)
+            _check_times(found, base, ticks, plan)
             _check_streams([n for k, n in sorted(counts.items()) if k != stream.index], plan.streams, carried, plan)
             if container.duration:
                 lasts = Fraction(container.duration + max(container.start_time or 0, 0), av.time_base)
-                if lasts < times[-1] - tick - Fraction(1, 1000):
-                    raise OutputError(f"its duration is {float(lasts):.3f} s, the last frame is at {float(times[-1]):.3f} s")
-        _decode_some(part, plan, len(ticks), cancelled)
+                if lasts < found[-1] * base - Fraction(2, 1000):
+                    raise OutputError(
+                        f"its duration is {float(lasts):.3f} s, the last frame is at {float(found[-1] * base):.3f} s"
+                    )
+        _decode_some(part, plan, index, len(ticks), cancelled)
     except Cancelled:
         raise
     except MidframeError as error:
@@ -59,22 +62,22 @@ def verify_film(
         raise OutputError(f"{plan.target} cannot be read again and was removed: {error.strerror or error}") from None
 
 
-def _check_times(times: list[Fraction], ticks: array[int], plan: Plan, tick: Fraction) -> None:
-    if len(times) != len(ticks):
-        raise OutputError(f"{len(ticks)} frames were written, {len(times)} are in the file")
-    for k, (found, written) in enumerate(zip(times, ticks, strict=True)):
-        if abs(found - written * plan.time_base) > tick:
+def _check_times(found: array[int], base: Fraction, ticks: array[int], plan: Plan) -> None:
+    """Every frame is there, at its time to a tick of the file's clock, and times rise."""
+    if len(found) != len(ticks):
+        raise OutputError(f"{len(ticks)} frames were written, {len(found)} are in the file")
+    tolerance = max(base, plan.time_base)
+    for k, (tick, written) in enumerate(zip(found, ticks, strict=True)):
+        if abs(tick * base - written * plan.time_base) > tolerance:
             raise OutputError(
-                f"frame {k} is at {float(found):.6f} s in the file, it belongs at {float(written * plan.time_base):.6f} s"
+                f"frame {k} is at {float(tick * base):.6f} s in the file, "
+                f"it belongs at {float(written * plan.time_base):.6f} s"
             )
-    for k, (earlier, later) in enumerate(zip(times, times[1:], strict=False)):
-        if later <= earlier:
-            raise OutputError(f"frames {k} and {k + 1} have the same time, {float(later):.6f} s")
+        if k and tick <= found[k - 1]:
+            raise OutputError(f"frames {k - 1} and {k} have the same time, {float(tick * base):.6f} s")
 
 
-def _check_streams(
-    found: list[int], streams: tuple[StreamPlan, ...], carried: Mapping[int, int], plan: Plan
-) -> None:
+def _check_streams(found: list[int], streams: tuple[StreamPlan, ...], carried: Mapping[int, int], plan: Plan) -> None:
     """Every stream that was carried is there with all its packets; a muxer may add empty subtitle samples."""
     wanted = [s for s in streams if s.info.index in carried and carried[s.info.index] > 0]
     if plan.container in ("mp4", "mov"):
@@ -87,10 +90,11 @@ def _check_streams(
         counts.remove(count)
 
 
-def _decode_some(part: Path, plan: Plan, frames: int, cancelled: Callable[[], bool]) -> None:
+def _decode_some(part: Path, plan: Plan, index: int, frames: int, cancelled: Callable[[], bool]) -> None:
     """Decode frames spread over the film, each at a key frame."""
     with open_container(str(part)) as container:
-        stream = film_stream(container, plan.target)
+        stream = container.streams[index]
+        assert isinstance(stream, av.VideoStream)
         first = plan.times[0] * plan.time_base if plan.times else Fraction(0)
         last = plan.times[-1] * plan.time_base if plan.times else Fraction(0)
         base = Fraction(stream.time_base or 1)

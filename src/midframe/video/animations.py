@@ -191,7 +191,7 @@ class WebpWriter:
 
 def read_back(path: Path) -> list[Fraction]:
     """The times of all frames of a GIF or WebP that was written."""
-    if path.read_bytes()[:4] == b"RIFF":
+    if _is_webp(path):
         durations = _parse(path.read_bytes(), str(path)).durations
         return [Fraction(sum(durations[:k]), 1000) for k in range(max(len(durations), 1))]
     with av.open(str(path), format="gif", options={"min_delay": "0"}) as container:
@@ -204,7 +204,7 @@ def read_back(path: Path) -> list[Fraction]:
 def decode_frame(path: Path, k: int) -> Frame:
     """The k-th frame (from 0) of a GIF or WebP that was written."""
     time = read_back(path)[k]
-    if path.read_bytes()[:4] == b"RIFF":
+    if _is_webp(path):
         file = _parse(path.read_bytes(), str(path))
         with _open(file, str(path)) as image:
             return Frame(_load(image, k, str(path))[0], LAYOUT, time)
@@ -213,6 +213,11 @@ def decode_frame(path: Path, k: int) -> Frame:
             if at == k:
                 return Frame(tuple(plane.copy() for plane in planes_of(picture)[0]), LAYOUT, time)
     raise OutputError(f"{path} has no frame {k}")
+
+
+def _is_webp(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"RIFF"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class PictureWriter:
         if max(width, height) > limit:
             raise OutputError(f"{target} cannot hold pictures of {width}x{height}; at most {limit} pixels a side")
         self._check()
-        self.part = part_path(self.folder.resolve() if self.whole else target)
+        self.part = part_path(target)
         context = av.CodecContext.create(codec, "w")
         assert isinstance(context, av.VideoCodecContext)
         context.width, context.height, context.pix_fmt = width, height, pixel_format

@@ -78,6 +78,7 @@ class Film:
     rotation: int = 0
     interlaced: bool = False
     field_order: int = 0
+    disposition: int = 0
     alpha: bool = False
     hdr: Hdr = Hdr()
     losses: tuple[str, ...] = ()
@@ -207,6 +208,7 @@ def describe_first(
         rotation=int(frame.rotation),
         interlaced=bool(frame.interlaced_frame),
         field_order=int(stream.codec_context.field_order or 0),
+        disposition=int(stream.disposition),
         alpha=has_alpha(name),
         hdr=hdr,
         losses=losses,

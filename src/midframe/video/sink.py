@@ -42,6 +42,8 @@ class Sink(Protocol):
 def part_path(target: str | Path) -> Path:
     """The name beside its target under which an output is written: `NAME.PID.part`."""
     target = Path(target)
+    if target.is_dir():  # "." has no name, and a link may lead to another disk
+        target = target.resolve()
     return target.with_name(f"{target.name}.{os.getpid()}.part")
 
 

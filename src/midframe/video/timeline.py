@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil, gcd, lcm
 from statistics import median_low
 
@@ -78,12 +79,15 @@ class Timeline:
         interval = 1 / self.rate
         return [Slot(self.start + k * interval, interval, Fraction(0)) for k in range(first, total)]
 
-    def times(self, sources: Sequence[Fraction], last_duration: Fraction) -> Iterator[Slot]:
+    def times(self, sources: Iterable[Fraction], last_duration: Fraction) -> Iterator[Slot]:
         """All output frames of a film with these source times."""
-        for first, second in zip(sources, sources[1:], strict=False):
-            yield from self.between(first, second)
-        if sources:
-            yield from self.after(sources[-1], last_duration)
+        last: Fraction | None = None
+        for time in sources:
+            if last is not None:
+                yield from self.between(last, time)
+            last = time
+        if last is not None:
+            yield from self.after(last, last_duration)
 
     def time_base(self, source: Fraction) -> Fraction:
         """A unit of which every output time is a whole multiple, where source times are multiples of `source`."""
@@ -98,7 +102,7 @@ def gap_limit(ticks: array[int], base: Fraction) -> Fraction:
     """The longest gap that is filled: 5 median intervals, but at least half a second."""
     if len(ticks) < 2:
         return Fraction(1, 2)
-    steps = sorted(b - a for a, b in zip(ticks, ticks[1:], strict=False))
+    steps = array("q", (b - a for a, b in pairwise(ticks)))
     return max(Fraction(1, 2), 5 * median_low(steps) * base)
 
 

@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -21,6 +20,7 @@ from midframe.video.colour import Colour
 from midframe.video.encoders import Encoder
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of
+from midframe.video.sink import part_path, put_in_place, write_error
 from midframe.video.streams import Carrier
 
 
@@ -38,6 +38,7 @@ class FilmFormat:
     time_base: Fraction
     aspect: Fraction | None = None
     display_matrix: tuple[int, ...] | None = None
+    disposition: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: Sequence[Mapping[str, Any]] = ()
@@ -46,22 +47,24 @@ class FilmFormat:
 class FilmWriter:
     """Encodes frames into a film file. Not safe for use from several threads at once.
 
-    part: the file that is written; it is there until `abort()`, or until the caller renames it after `finish()`.
-    Raises `OutputError` for everything that goes wrong in writing, `SettingError` for options that the encoder refuses.
+    A `Sink` (see there). carrier: brings the packets of the other streams. `index` is the film's stream in the file,
+    `ticks` the times of the frames written so far, in `form.time_base`. Raises `OutputError` for everything that goes
+    wrong in writing, `SettingError` for options that the encoder refuses.
     """
 
-    def __init__(self, part: Path, target: str, form: FilmFormat, carrier: Carrier) -> None:
-        self.part = part
+    def __init__(self, target: str, form: FilmFormat, carrier: Carrier, *, overwrite: bool = False) -> None:
+        self.part = part_path(target)
         self.target = target
         self.form = form
         self.carrier = carrier
+        self.overwrite = overwrite
         self.ticks = array("q")
-        self.finished = False
         self.output: av.container.OutputContainer | None = None
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reports to standard error otherwise
         try:
-            self.output = av.open(str(part), "w", format=form.container, options=_muxer_options(form))
+            self.output = av.open(str(self.part), "w", format=form.container, options=_muxer_options(form))
             self.stream = self._film_stream(self.output)
+            self.index = self.stream.index
             carrier.add_streams(self.output)
             self.output.start_encoding()
         except BaseException as error:
@@ -96,13 +99,18 @@ class FilmWriter:
             self.output.close()
             self.output = None
             with self.part.open("rb+") as file:
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # a full disk may show itself only now
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._explain(error) from None
-        self.finished = True
+
+    def commit(self) -> None:
+        """Give the finished file its name."""
+        self.carrier.close()
+        put_in_place(self.part, self.target, self.overwrite)
 
     def abort(self) -> None:
         """Close without finishing and delete what was written."""
+        self.carrier.close()
         output, self.output = self.output, None
         if output is not None:
             try:
@@ -131,6 +139,7 @@ class FilmWriter:
         if form.encoder.name == "libx265" and form.container in ("mp4", "mov"):
             context.codec_tag = "hvc1"
         stream.metadata.update(form.stream_metadata)
+        stream.disposition = form.disposition
         stream.thread_type = "AUTO"
         output.metadata.update(form.metadata)
         if form.chapters:
@@ -146,9 +155,7 @@ class FilmWriter:
         if "avcodec_open2" in str(error):
             given = " ".join(f"{k}={v}" for k, v in self.form.encoder.options.items())
             return SettingError(f"the encoder {self.form.encoder.name} refused its settings ({given}): {reason}")
-        if getattr(error, "errno", None) == 28:
-            reason = "no space left on the disk"
-        return OutputError(f"{self.target} cannot be written: {reason}")
+        return write_error(self.target, error)
 
 
 def _muxer_options(form: FilmFormat) -> dict[str, str]:

@@ -22,9 +22,10 @@ from midframe.video.sink import check_target, part_path, put_in_place, write_err
 class Y4mWriter:
     """Writes frames as y4m, to a file or, with target `-`, to standard output; a `Sink`.
 
-    layout: one of `y4m_layout`; rate: frames a second, which is all that y4m says about times. On standard output
-    nothing can be taken back or verified, and `part` is None. Raises `OutputError` where frames do not come at `rate`
-    (within half an interval), `SettingError` where standard output is a terminal.
+    layout: one of `y4m_layout`; rate: frames a second, which is all that y4m says about times: frames follow each other
+    at that rate whatever their own times are. On standard output nothing can be taken back or verified, and `part` is
+    None. Raises `OutputError`, also where the program that reads the pipe ends, and `SettingError` where standard
+    output is a terminal.
     """
 
     def __init__(
@@ -42,8 +43,6 @@ class Y4mWriter:
         self.target = "standard output" if target == "-" else target
         self.layout, self.size = layout, (width, height)
         self.rate, self.overwrite = rate, overwrite
-        self.count = 0
-        self.origin = Fraction(0)
         self.committed = False
         self.part: Path | None = None
         header = _header(layout, colour, (width, height), rate, aspect)
@@ -65,18 +64,10 @@ class Y4mWriter:
     def write(self, frame: Frame) -> None:
         if frame.layout != self.layout or (frame.width, frame.height) != self.size:
             raise ValueError(f"the frames are {self.layout.describe()}, not {frame.layout.describe()}")
-        self.origin = frame.time if self.count == 0 else self.origin
-        off = frame.time - self.origin - self.count / self.rate
-        if abs(off) * self.rate > Fraction(1, 2):
-            raise OutputError(
-                f"{self.target}: y4m holds frames of one rate only, and the frame at {float(frame.time):.3f} s is not "
-                f"one of {float(self.rate):g} a second; give a rate with --fps"
-            )
         self._put(b"FRAME\n")
         for plane in frame.planes:
             samples = np.ascontiguousarray(plane, "u1" if self.layout.depth == 8 else "<u2")
             self._put(samples.reshape(-1).view(np.uint8).data)
-        self.count += 1
 
     def finish(self) -> None:
         try:

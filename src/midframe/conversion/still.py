@@ -1,0 +1,3 @@
+"""One picture from two."""
+
+from __future__ import annotations
