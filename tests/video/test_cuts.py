@@ -84,12 +84,18 @@ def test_violent_motion_is_no_cut_but_one_within_it_is(times: int) -> None:
     assert cuts(film[: 5 * times] + other[5 * times :]) == [5 * times]
 
 
+def test_single_frames_of_other_shots() -> None:
+    """Cut beside cut, where each is beside unrelated frames: what is not motion is not taken off without end."""
+    bright, dark = scene(27) // 4 + 180, scene(28) // 4
+    assert cuts([*pan(29, 4, 2), bright, dark, *pan(30, 4, 2)]) == [4, 5, 6]
+
+
 def test_thing_that_leaves_a_plain_ground_is_no_cut() -> None:
-    """Half of the structure goes, but nearly all of the picture stays."""
+    """Much of the structure goes, but nearly all of the picture stays."""
     ground = np.full((HEIGHT, WIDTH), 90, np.uint8)
-    ground[90:160, 180:270] = scene(26)[90:160, 180:270]
+    ground[138:178, 266:316] = scene(26)[138:178, 266:316]
     thing = ground.copy()
-    thing[60:100, 20:70] = scene(25)[60:100, 20:70]
+    thing[2:62, 4:74] = scene(25)[2:62, 4:74]
     assert cuts([thing] * 4 + [ground] * 4) == []
 
 
