@@ -44,13 +44,14 @@ class Levels:
 class Guided(InterpolationNetwork):
     """Motion coarse to fine by bilateral cost volumes, then a separable convolution of each moved frame.
 
-    taps: of the kernels, odd, 1..51. features: channels of the frames' pyramid at 1/2, 1/4 and 1/8. hidden, blocks: the
-    channels and inner convolutions of the decoders there; radii: of their cost volumes.
-    depth: how many times the decoder at 1/8 and coarser runs (1: at 1/8 alone; 2: from 1/16; 3: from 1/32); None: by the
-    size of the picture. precision: of the convolutions, `float32`, `bfloat16`, or `auto`, which is bfloat16 where
-    the device multiplies matrices in it. These two may be changed at any time, they are no part of what is learnt.
+    taps: of the kernels, odd, 1..51. features: channels of the frames' pyramid at 1/2, 1/4, 1/8 and 1/16. inner: the
+    convolutions at each of these sizes after the one that halves. hidden, blocks: channels and inner convolutions of the
+    decoders there; radii: of their cost volumes. Most weights sit where there are few pixels.
+    depth: how many times the coarsest decoder runs (1: at 1/16; 2: from 1/32; 3: from 1/64); None: by the size of the
+    picture. precision: of the convolutions, `float32`, `bfloat16`, or `auto`, which is bfloat16 where the device
+    multiplies matrices in it. These two may be changed at any time, they are no part of what is learnt.
 
-    **Pyramid.** Each frame goes through the same encoder. For the levels below 1/8 the whole frame is halved and encoded
+    **Pyramid.** Each frame goes through the same encoder. For levels below 1/16 the whole frame is halved and encoded
     again, so one set of weights serves pictures and motions of any size.
 
     **State.** What is refined from level to level is, for every pixel of the wanted frame, the motion u0 to the first
@@ -74,20 +75,22 @@ class Guided(InterpolationNetwork):
         self,
         *,
         taps: int = 5,
-        features: Sequence[int] = (32, 64, 96),
-        hidden: Sequence[int] = (48, 64, 160),
-        blocks: Sequence[int] = (2, 4, 6),
-        radii: Sequence[int] = (1, 2, 4),
+        features: Sequence[int] = (32, 64, 96, 128),
+        inner: Sequence[int] = (0, 1, 1, 1),
+        hidden: Sequence[int] = (32, 80, 128, 192),
+        blocks: Sequence[int] = (2, 3, 3, 4),
+        radii: Sequence[int] = (1, 2, 2, 4),
         depth: int | None = None,
         precision: str = "auto",
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
             "taps": _whole("taps", taps, 1, 51),
-            "features": _three("features", features, 1, 1024),
-            "hidden": _three("hidden", hidden, 1, 1024),
-            "blocks": _three("blocks", blocks, 0, 32),
-            "radii": _three("radii", radii, 1, 8),
+            "features": _each_level("features", features, 1, 1024),
+            "inner": _each_level("inner", inner, 0, 16),
+            "hidden": _each_level("hidden", hidden, 1, 1024),
+            "blocks": _each_level("blocks", blocks, 0, 32),
+            "radii": _each_level("radii", radii, 1, 8),
         }
         if taps % 2 == 0:
             raise SettingError(f"taps must be odd; got {taps}")
@@ -97,19 +100,18 @@ class Guided(InterpolationNetwork):
         self.precision = precision
         self.taps = taps
 
-        self.half = _Encoder(3, features[0], kernel=4, blocks=1)
-        self.quarter = _Encoder(features[0], features[1], kernel=3, blocks=1)
-        self.eighth = _Encoder(features[1], features[2], kernel=3, blocks=2)
-        entering = [(2 * radius + 1) ** 2 + 2 * channels + 6 for radius, channels in zip(radii, features, strict=True)]
-        self.coarse = _Decoder(entering[2], hidden[2], blocks[2], coarser=hidden[2], out=5, radius=radii[2])
-        self.middle = _Decoder(entering[1], hidden[1], blocks[1], coarser=hidden[2], out=5, radius=radii[1])
-        self.fine = _Decoder(entering[0], hidden[0], blocks[0], coarser=hidden[1], out=5 + 4 * taps, radius=radii[0])
+        kernels = (4, 3, 3, 3)  # pixels of 1/2 lie between four of the frame's
+        self.encoders = nn.ModuleList(map(_Encoder, (3, *features[:-1]), features, kernels, inner))
+        matched = [(2 * radius + 1) ** 2 + 2 * channels + 6 for radius, channels in zip(radii, features, strict=True)]
+        answers = (5 + 4 * taps, 5, 5, 5)
+        coarser = (*hidden[1:], hidden[-1])
+        self.decoders = nn.ModuleList(map(_Decoder, matched, hidden, blocks, coarser, answers, radii))
         self.to(memory_format=torch.channels_last)
 
     @property
     def averages(self) -> bool:  # type: ignore[override]
         """Whether it is still untrained: its answer is then the weighted mean."""
-        return not any(bool(decoder.head.weight.any()) for decoder in (self.coarse, self.middle, self.fine))
+        return not any(bool(decoder.head.weight.any()) for decoder in self.decoders)
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         return self.forward_levels(first, second, time).frame
@@ -121,7 +123,7 @@ class Guided(InterpolationNetwork):
         time = time.to(first.dtype).expand(batch)
         # Both frames of a sample lie side by side in the batch: the maps [B, 4, ...] of a decoder are then the frames'
         # own maps [2B, 2, ...] without a copy, and either frame's features are a view.
-        pair = pad(torch.stack((first, second), 1).flatten(0, 1), 8 << (depth - 1))
+        pair = pad(torch.stack((first, second), 1).flatten(0, 1), 16 << (depth - 1))
         scale = torch.stack((time, time, 1 - time, 1 - time), 1).mul(2).view(batch, 4, 1, 1)
 
         state, hidden = None, None
@@ -152,20 +154,21 @@ class Guided(InterpolationNetwork):
         frame = unpad(parts[0::2] + parts[1::2], size)
         return Levels(frame, tuple(motions), tuple(blends), warped.unflatten(0, (batch, 2)), vertical, horizontal)
 
-    def _pyramid(self, pair: Tensor, depth: int) -> list[tuple[Tensor, _Decoder]]:
+    def _pyramid(self, pair: Tensor, depth: int) -> list[tuple[Tensor, nn.Module]]:
         """The features of both frames and the decoder that reads them, coarsest first."""
-        levels: list[tuple[Tensor, _Decoder]] = []
-        small = pair
+        levels = list(zip(self._encode(pair), self.decoders, strict=True))
         for _ in range(depth - 1):
-            small = F.avg_pool2d(small, 2)
-            levels.insert(0, (self._encode(small)[-1], self.coarse))
-        half, quarter, eighth = self._encode(pair)
-        return [*levels, (eighth, self.coarse), (quarter, self.middle), (half, self.fine)]
+            pair = F.avg_pool2d(pair, 2)
+            levels.append((self._encode(pair)[-1], self.decoders[-1]))
+        return levels[::-1]
 
-    def _encode(self, pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        half = self.half(pair.to(self._working_type(pair)))
-        quarter = self.quarter(half)
-        return half, quarter, _unit(self.eighth(quarter))
+    def _encode(self, pair: Tensor) -> list[Tensor]:
+        """The features of frames `[2B, 3, H, W]` at 1/2, 1/4, 1/8 and 1/16."""
+        maps, pyramid = pair.to(self._working_type(pair)), []
+        for encoder in self.encoders:
+            maps = encoder(maps)
+            pyramid.append(maps)
+        return [*pyramid[:2], *map(_unit, pyramid[2:])]
 
     def _working_type(self, frames: Tensor) -> torch.dtype:
         if self.precision == "bfloat16" or (
@@ -176,9 +179,9 @@ class Guided(InterpolationNetwork):
 
 
 def depth_for(height: int, width: int) -> int:
-    """How many coarse levels a picture of this size gets: motion grows with the picture."""
+    """How many times the coarsest decoder runs on a picture of this size: motion grows with the picture."""
     short = min(height, width)
-    return 1 if short < 128 else 2 if short < 1440 else 3
+    return 1 if short < 1080 else 2 if short < 2160 else 3
 
 
 class _Convolution(nn.Conv2d):
@@ -210,12 +213,12 @@ def _activated(maps: Tensor) -> Tensor:
 
 
 class _Encoder(nn.Module):
-    """One level of the frames' pyramid: half the size, then `blocks` inner convolutions."""
+    """One level of the frames' pyramid: half the size, then inner convolutions."""
 
-    def __init__(self, channels: int, out: int, kernel: int, blocks: int) -> None:
+    def __init__(self, channels: int, out: int, kernel: int, inner: int) -> None:
         super().__init__()
         self.enter = _convolution(channels, out, kernel, stride=2)
-        self.inner = nn.ModuleList(_inner(out) for _ in range(blocks))
+        self.inner = nn.ModuleList(_inner(out) for _ in range(inner))
 
     def forward(self, maps: Tensor) -> Tensor:
         maps = _activated(self.enter(maps))
@@ -276,7 +279,7 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
     return value
 
 
-def _three(name: str, values: Any, low: int, high: int) -> list[int]:
-    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 3:
-        raise SettingError(f"{name} is three whole numbers, for 1/2, 1/4 and 1/8; got {values!r}")
+def _each_level(name: str, values: Any, low: int, high: int) -> list[int]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 4:
+        raise SettingError(f"{name} is four whole numbers, for 1/2, 1/4, 1/8 and 1/16; got {values!r}")
     return [_whole(name, value, low, high) for value in values]

@@ -1,6 +1,8 @@
 """The operators: one folder each, with what it means (`reference.py`) and how it is made fast beside it."""
 
+from midframe.ops.cost_volume import cost_volume
 from midframe.ops.separable import separable_convolution
 from midframe.ops.taps import TapPattern
+from midframe.ops.warp import warp
 
-__all__ = ["TapPattern", "separable_convolution"]
+__all__ = ["TapPattern", "cost_volume", "separable_convolution", "warp"]

@@ -32,6 +32,17 @@ def ready(*tensors: Tensor) -> tuple[Any, ...]:
     return "last" if last else "plane", *tensors, kind
 
 
+def memory_format_of(tensor: Tensor) -> torch.memory_format:
+    """How a result that belongs to this tensor lies: channels-last where its channels lie side by side."""
+    return torch.channels_last if tensor.stride(1) == 1 and tensor.shape[1] > 1 else torch.contiguous_format
+
+
+def like(tensor: Tensor, channels: int | None = None) -> Tensor:
+    """Room for a result that belongs to this tensor."""
+    shape = (tensor.shape[0], channels or tensor.shape[1], *tensor.shape[2:])
+    return torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory_format_of(tensor))
+
+
 def variables() -> tuple[Any, Any, Any, Any]:
     """x, y, c, n: column, row, channel, sample."""
     import halide as hl

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.ops.backends import choose
+from midframe.ops.cost_volume import registration
 from midframe.ops.cost_volume.reference import cost_volume_reference
 
 
@@ -40,12 +41,9 @@ def cost_volume(
     """
     _check(first, second, radius, context)
     moment = _moments(time, first)
-    tensors = (first, second)
-    name = choose("cost_volume", backend, tensors, offered=("halide", "torch"))
+    name = choose("cost_volume", backend, (first,), offered=("halide", "torch"))
     if name == "halide":
-        from midframe.ops.cost_volume import halide
-
-        return halide.cost_volume(first, second, moment, radius, context)
+        return registration.cost_volume(first, second, moment, context, radius)
     return cost_volume_reference(first, second, moment, radius, context)
 
 

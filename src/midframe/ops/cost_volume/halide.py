@@ -86,29 +86,30 @@ def _forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     kx, ky = hl.Var("kx"), hl.Var("ky")
     width, height, channels, batch = (first.dim(k).extent() for k in range(4))
     side = 2 * radius + 1
+    # Planes of a strip, so that 16 pixels share an addition and no sum runs across a vector.
     a, b = _padded(first, dtype), _padded(second, dtype)
-    part, total, match, out = (hl.Func(name) for name in ("part", "total", "match", "out"))
-    blocks, lanes = hl.RDom([(0, channels // LANES)]), hl.RDom([(0, LANES)])
-    u, v, at = kx - radius, ky - radius, c + LANES * blocks[0]
-    part[c, kx, ky, x, y, n] = 0.0
-    part[c, kx, ky, x, y, n] += a[at, x - u, y - v, n] * b[at, x + u, y + v, n]
-    total[kx, ky, x, y, n] = 0.0
-    total[kx, ky, x, y, n] += part[lanes[0], kx, ky, x, y, n]
-    match[kx, ky, x, y, n] = total[kx, ky, x, y, n] * share
-    every = hl.BoundaryConditions.constant_exterior(match, 0.0, [(0, side), (0, side), (0, width), (0, height), (0, batch)])
-    moved = _moved(every, (x, y, kx, ky, n), away[n], radius, 1)
-    out[x, y, kx, ky, n] = write(hl.select(middle == 1, match[kx, ky, x, y, n], moved), dtype)
+    total, match, out = (hl.Func(name) for name in ("total", "match", "out"))
+    every = hl.RDom([(0, channels)])
+    u, v = kx - radius, ky - radius
+    total[x, y, kx, ky, n] = 0.0
+    total[x, y, kx, ky, n] += a[x - u, every[0], y - v, n] * b[x + u, every[0], y + v, n]
+    match[x, y, kx, ky, n] = total[x, y, kx, ky, n] * share
+    inside = hl.BoundaryConditions.constant_exterior(match, 0.0, [(0, width), (0, height), (0, side), (0, side), (0, batch)])
+    moved = _moved(inside, (x, y, kx, ky, n), away[n], radius, 1)
+    out[x, y, kx, ky, n] = write(hl.select(middle == 1, match[x, y, kx, ky, n], moved), dtype)
 
+    block, pixel, lane = hl.Var("block"), hl.Var("pixel"), hl.Var("lane")
     any_strides(out)
-    out.reorder(kx, ky, x, y, n)
+    out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf).reorder(lane, kx, ky, block, y, n).vectorize(lane)
     _in_strips(out)
     out.specialize(middle == 1)
-    match.compute_root().reorder(kx, ky, x, y, n)
+    match.compute_root().split(x, block, pixel, LANES, hl.TailStrategy.RoundUp)
+    match.reorder(pixel, kx, ky, block, y, n).vectorize(pixel, LANES)
     task = _in_strips(match)
-    total.compute_at(match, x).update().reorder(lanes[0], kx, ky).atomic().vectorize(lanes[0], LANES)
-    part.compute_at(total, kx).vectorize(c, LANES).update().reorder(c, blocks[0]).vectorize(c, LANES)
+    total.compute_at(match, kx).vectorize(x, LANES).unroll(x)
+    total.update().reorder(x, every[0]).vectorize(x, LANES).unroll(x)
     for features in (a, b):
-        features.compute_at(match, task).vectorize(c, LANES)
+        features.compute_at(match, task).reorder(c, x, y, n).vectorize(c, LANES)
     return [first, second, away, middle, radius, share], [out]
 
 
@@ -125,28 +126,32 @@ def _gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     side = 2 * radius + 1
     region = [(0, width), (0, height), (0, side), (0, side), (0, batch)]
     given = hl.BoundaryConditions.constant_exterior(grad, hl.cast(grad.type(), 0), region)
-    back = hl.Func("back")
-    values = hl.Func("values")
-    values[kx, ky, x, y, n] = read(given[x, y, kx, ky, n], dtype)
+    values, back = hl.Func("values"), hl.Func("back")
+    values[x, y, kx, ky, n] = read(given[x, y, kx, ky, n], dtype)
     moved = _moved(values, (x, y, kx, ky, n), away[n], radius, -1)
-    back[kx, ky, x, y, n] = share * hl.select(middle == 1, values[kx, ky, x, y, n], moved)
-    back.compute_root().reorder(kx, ky, x, y, n)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    back[x, y, kx, ky, n] = hl.select(inside, share * hl.select(middle == 1, values[x, y, kx, ky, n], moved), 0.0)
+    back.compute_root().reorder_storage(kx, ky, x, y, n).reorder(kx, ky, x, y, n)
     _in_strips(back)
     back.specialize(middle == 1)
-    every = hl.BoundaryConditions.constant_exterior(back, 0.0, [(0, side), (0, side), (0, width), (0, height), (0, batch)])
 
     outs = []
     for features, sign, mine, name in ((second, 1, own[0], "grad_first"), (first, -1, own[1], "grad_second")):
         other, total, out = _padded(features, dtype), hl.Func(f"{name}_total"), hl.Func(name)
         r = hl.RDom([(0, side), (0, side)])
         u, v = sign * (r[0] - radius), sign * (r[1] - radius)
-        total[c, x, y, n] = hl.select(joined == 1, read(mine[x, y, c, n], dtype), 0.0)
-        total[c, x, y, n] += every[r[0], r[1], x + u, y + v, n] * other[c, x + 2 * u, y + 2 * v, n]
+        start = read(mine[hl.min(x, width - 1), y, c, n], dtype)
+        total[c, x, y, n] = hl.select(joined == 1, start, 0.0)
+        total[c, x, y, n] += back[x + u, y + v, r[0], r[1], n] * other[x + 2 * u, c, y + 2 * v, n]
         out[x, y, c, n] = write(total[c, x, y, n], dtype)
-        strips(out, "last")
-        block, task = hl.Var("block"), hl.Var("task")
-        total.compute_at(out, block).vectorize(c, LANES).update().reorder(c, r[0], r[1]).vectorize(c, LANES)
-        other.compute_at(out, task).vectorize(c, LANES)
+        whole_vectors(out)
+        block, lane, group, pixel = hl.Var("block"), hl.Var("lane"), hl.Var("group"), hl.Var("pixel")
+        out.split(c, block, lane, LANES).split(x, group, pixel, 4, hl.TailStrategy.GuardWithIf)
+        out.reorder(lane, pixel, block, group, y, n).vectorize(lane)
+        task = _in_strips(out)
+        total.compute_at(out, block).vectorize(c, LANES).unroll(x)
+        total.update().reorder(c, x, r[0], r[1]).vectorize(c, LANES).unroll(x)
+        other.compute_at(out, task).reorder_storage(c, x, y, n).reorder(c, x, y, n).vectorize(c, LANES)
         outs.append(out)
     return [grad, first, second, *own, away, middle, radius, share, joined], outs
 
@@ -179,7 +184,7 @@ def _inputs(dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 def _padded(features: Any, dtype: torch.dtype) -> Any:
-    """Features as float32 (c, x, y, n), zero outside of the picture."""
+    """Features as float32 (x, c, y, n), zero outside of the picture."""
     import halide as hl
 
     x, y, c, n = variables()
@@ -187,12 +192,12 @@ def _padded(features: Any, dtype: torch.dtype) -> Any:
     edge = [(features.dim(k).min(), features.dim(k).extent()) for k in range(2)]
     inside = hl.BoundaryConditions.constant_exterior(features, hl.cast(features.type(), 0), [*edge, *whole])
     padded = hl.Func(f"{features.name()}_padded")
-    padded[c, x, y, n] = read(inside[x, y, c, n], dtype)
+    padded[x, c, y, n] = read(inside[x, y, c, n], dtype)
     return padded
 
 
 def _moved(volume: Any, place: tuple[Any, ...], away: Any, radius: Any, sign: int) -> Any:
-    """`volume(kx, ky, x, y, n)` read bilinearly at (x, y) + away * k; with sign -1 the transpose of that."""
+    """`volume(x, y, kx, ky, n)` read bilinearly at (x, y) + away * k; with sign -1 the transpose of that."""
     import halide as hl
 
     x, y, kx, ky, n = place
@@ -200,7 +205,7 @@ def _moved(volume: Any, place: tuple[Any, ...], away: Any, radius: Any, sign: in
     left, top = hl.cast(hl.Int(32), hl.floor(dx)), hl.cast(hl.Int(32), hl.floor(dy))
     left, top = (hl.clamp(far, -radius, radius) for far in (left, top))
     a, b = dx - left, dy - top
-    at = [volume[kx, ky, x + sign * (left + q), y + sign * (top + r), n] for r in (0, 1) for q in (0, 1)]
+    at = [volume[x + sign * (left + q), y + sign * (top + r), kx, ky, n] for r in (0, 1) for q in (0, 1)]
     return (1 - b) * ((1 - a) * at[0] + a * at[1]) + b * ((1 - a) * at[2] + a * at[3])
 
 
@@ -209,6 +214,6 @@ def _in_strips(function: Any) -> Any:
     import halide as hl
 
     _, y, _, n = variables()
-    row, group, task = hl.Var("row"), hl.Var("group"), hl.Var("task")
-    function.split(y, group, row, ROWS, hl.TailStrategy.GuardWithIf).fuse(group, n, task).parallel(task)
+    row, strip, task = hl.Var("row"), hl.Var("strip"), hl.Var("task")
+    function.split(y, strip, row, ROWS, hl.TailStrategy.GuardWithIf).fuse(strip, n, task).parallel(task)
     return task

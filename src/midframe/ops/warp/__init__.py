@@ -7,6 +7,7 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.ops.backends import choose
+from midframe.ops.warp import registration
 from midframe.ops.warp.reference import warp_reference, warp_torch
 
 
@@ -31,9 +32,7 @@ def warp(image: Tensor, motion: Tensor, *, backend: str = "auto") -> Tensor:
     motion = motion.to(torch.promote_types(image.dtype, torch.float32))
     name = choose("warp", backend, (image,), offered=("halide", "torch"))
     if name == "halide":
-        from midframe.ops.warp import halide
-
-        return halide.warp(image, motion)
+        return registration.warp(image, motion)
     return (warp_reference if name == "reference" else warp_torch)(image, motion)
 
 

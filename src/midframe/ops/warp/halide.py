@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from midframe.ops.halide_build import Run, compiled, read, write
-from midframe.ops.halide_maps import LANES, ROWS, any_strides, maps, ready, strips, variables, whole_vectors
+from midframe.ops.halide_maps import LANES, ROWS, any_strides, like, maps, ready, strips, variables, whole_vectors
 
 
 def forward(image: Tensor, motion: Tensor) -> Tensor:
     """The warped image, in the image's type and memory format."""
     layout, image, kind = ready(image)
-    out = torch.empty_like(image)
+    out = like(image)
     _pipeline("forward", layout, image.dtype)(image, motion.contiguous(), _scale(image, motion), out)
     return out.to(kind)
 
@@ -26,7 +26,7 @@ def forward(image: Tensor, motion: Tensor) -> Tensor:
 def gradient_image(grad_out: Tensor, motion: Tensor) -> Tensor:
     """The gradient of the image: every pixel's gradient dealt out to the four it was read from."""
     layout, grad_out, kind = ready(grad_out)
-    grad_image = torch.empty_like(grad_out)
+    grad_image = like(grad_out)
     _pipeline("gradient_image", layout, grad_out.dtype)(
         grad_out, motion.contiguous(), _scale(grad_out, motion), grad_image
     )
