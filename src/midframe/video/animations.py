@@ -23,7 +23,7 @@ from midframe.errors import InputError, OutputError
 from midframe.video.colour import understand
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of, planes_of
-from midframe.video.probe import Film, StreamInfo
+from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.sink import check_target, part_path, put_in_place, write_error
 from midframe.video.stills import Still, read_stills
@@ -328,9 +328,7 @@ class _Webp:
 
 def _parse(data: bytes, path: str) -> _Webp:
     if not data.startswith(b"RIFF") or data[8:12] != b"WEBP":
-        raise InputError(
-            f"{path} is not a WebP file" if data else f"{path} is not a film that can be read: it is empty"
-        )
+        raise InputError(f"{path} is not a film that can be read: {'it is not a WebP file' if data else 'it is empty'}")
     promised = struct.unpack("<I", data[4:8])[0] + 8
     durations = []
     still = False

@@ -18,7 +18,7 @@ from midframe.video.picture_headers import picture_header
 from midframe.video.picture_names import list_pictures, matching, output_pattern, picture_name
 from midframe.video.pictures import decode_picture, reason
 from midframe.video.pixels import frame_of, planes_of
-from midframe.video.sink import part_path, write_error
+from midframe.video.sink import check_target, part_path, put_in_place, write_error
 
 
 class PictureWriter:
@@ -43,20 +43,10 @@ class PictureWriter:
         self.layout, self.colour = layout, colour
         self.count = 0
         self.committed = False
-        codec, pixel_format, options = _encoding(Path(self.pattern).suffix.lower(), layout)
-        limit = {"libwebp": 16383}.get(codec, 65500)
-        if max(width, height) > limit:
-            raise OutputError(f"{target} cannot hold pictures of {width}x{height}; at most {limit} pixels a side")
         self._check()
         self.part = part_path(target)
-        context = av.CodecContext.create(codec, "w")
-        assert isinstance(context, av.VideoCodecContext)
-        context.width, context.height, context.pix_fmt = width, height, pixel_format
-        context.time_base = Fraction(1, 25)
-        context.color_range = 2
-        context.options = options
-        context.thread_type, context.thread_count = "FRAME", 0
-        self.context = context
+        self.context = _encoder(target, Path(self.pattern).suffix, layout, width, height)
+        self.context.thread_type, self.context.thread_count = "FRAME", 0
         try:
             self.part.mkdir()
         except OSError as error:
@@ -65,11 +55,7 @@ class PictureWriter:
     def write(self, frame: Frame) -> None:
         if frame.layout != self.layout or (frame.width, frame.height) != (self.context.width, self.context.height):
             raise ValueError(f"the pictures are {self.layout.describe()}, not {frame.layout.describe()}")
-        picture = frame_of(frame.planes, frame.layout, str(self.context.pix_fmt))
-        picture.pts, picture.time_base = None, Fraction(1, 25)
-        picture.colorspace, picture.color_range = self.colour.tag_matrix, 2
-        picture.color_primaries, picture.color_trc = self.colour.tag_primaries, self.colour.tag_transfer
-        self._encode(picture)
+        self._encode(_picture(frame, self.colour, str(self.context.pix_fmt)))
 
     def finish(self) -> None:
         self._encode(None)
@@ -122,13 +108,30 @@ class PictureWriter:
             raise OutputError(f"there are pictures named {self.pattern} in {self.folder}; --overwrite replaces them")
 
 
+def save_picture(frame: Frame, colour: Colour, target: str, *, overwrite: bool = False) -> None:
+    """Write one frame, in a layout of `layout_for` and the colours of `colour_for`, as a picture file.
+
+    Raises `OutputError` where it cannot be written, or exists and `overwrite` is not set.
+    """
+    check_target(target, overwrite)
+    context = _encoder(target, Path(target).suffix, frame.layout, frame.width, frame.height)
+    part = part_path(target)
+    try:
+        packets = [*context.encode(_picture(frame, colour, str(context.pix_fmt))), *context.encode(None)]
+        part.write_bytes(b"".join(bytes(packet) for packet in packets))
+    except (av.error.FFmpegError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise write_error(target, error) from None
+    put_in_place(part, target, overwrite)
+
+
 def layout_for(path: str, layout: Layout) -> Layout:
     """The layout that pictures of this name are written in, for a film of that layout.
 
     PNG and TIFF hold gray and RGB of 8 bits, and of 16 for everything deeper; BMP and WebP RGB of 8 bits; JPEG 4:2:0,
     4:2:2 and 4:4:4 and gray of 8 bits. More bits come by conversion of colours, where the peak becomes 65535.
     """
-    suffix = Path(output_pattern(path)[1]).suffix.lower()
+    suffix = Path(path).suffix.lower() or ".png"
     if suffix in (".jpg", ".jpeg"):
         if layout.family == "gray":
             return Layout("gray", 8)
@@ -164,6 +167,30 @@ def decode_frame(path: Path, k: int) -> Frame:
     """The k-th picture (from 0) of a folder that was written; its time is k."""
     planes, layout, _ = planes_of(decode_picture(list_pictures(f"{path}/")[k]))
     return Frame(planes, layout, Fraction(k))
+
+
+def _encoder(target: str, suffix: str, layout: Layout, width: int, height: int) -> av.VideoCodecContext:
+    """An encoder for pictures of one type, layout and size."""
+    codec, pixel_format, options = _encoding(suffix.lower(), layout)
+    limit = {"libwebp": 16383}.get(codec, 65500)
+    if max(width, height) > limit:
+        raise OutputError(f"{target} cannot hold pictures of {width}x{height}; at most {limit} pixels a side")
+    context = av.CodecContext.create(codec, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = width, height, pixel_format
+    context.time_base = Fraction(1, 25)
+    context.color_range = 2
+    context.options = options
+    return context
+
+
+def _picture(frame: Frame, colour: Colour, pixel_format: str) -> av.VideoFrame:
+    """A frame as an encoder for pictures takes it."""
+    picture = frame_of(frame.planes, frame.layout, pixel_format)
+    picture.pts, picture.time_base = None, Fraction(1, 25)
+    picture.colorspace, picture.color_range = colour.tag_matrix, 2
+    picture.color_primaries, picture.color_trc = colour.tag_primaries, colour.tag_transfer
+    return picture
 
 
 def _encoding(suffix: str, layout: Layout) -> tuple[str, str, dict[str, str]]:

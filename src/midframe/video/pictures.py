@@ -18,7 +18,7 @@ from midframe.video.frame import Frame
 from midframe.video.picture_headers import PictureHeader, picture_header
 from midframe.video.picture_names import list_pictures, number_parts, picture_name, picture_number
 from midframe.video.pixels import has_alpha, layout_of, planes_of
-from midframe.video.probe import Film, StreamInfo
+from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.stills import Still, read_stills
 
@@ -67,7 +67,6 @@ def probe_pictures(path: str, rate: Fraction) -> Film:
         primaries=int(picture.color_primaries),
         transfer=int(picture.color_trc),
     )
-    size = sum(file.stat().st_size for file in files)
     return Film(
         path=path,
         container="pictures",
@@ -83,9 +82,8 @@ def probe_pictures(path: str, rate: Fraction) -> Film:
         last_duration=1 / rate,
         ticks=array("q", range(len(files))),
         alpha=has_alpha(name),
-        streams=(StreamInfo(0, "video", first.codec, packets=len(files), bytes=size, end=len(files) / rate),),
         problems=tuple(problems),
-        size=size,
+        size=sum(file.stat().st_size for file in files),
     )
 
 
@@ -137,7 +135,8 @@ def decode_picture(file: Path, codec: str | None = None) -> av.VideoFrame:
             raise InputError(f"{file} is cut off")
         context = av.CodecContext.create(codec, "r")
         assert isinstance(context, av.VideoCodecContext)
-        context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+        # The TIFF decoder would take an unknown tag for damage.
+        context.options = {} if codec == "tiff" else {"err_detect": "crccheck+bitstream+buffer+explode"}
         pictures = [*context.decode(av.Packet(data)), *context.decode(None)] if data else []
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{file} cannot be decoded: {reason(error)}") from None

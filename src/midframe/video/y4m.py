@@ -42,7 +42,7 @@ class Y4mWriter:
     ) -> None:
         self.target = "standard output" if target == "-" else target
         self.layout, self.size = layout, (width, height)
-        self.rate, self.overwrite = rate, overwrite
+        self.overwrite = overwrite
         self.committed = False
         self.part: Path | None = None
         header = _header(layout, colour, (width, height), rate, aspect)
