@@ -124,7 +124,7 @@ class _Job:
             assert self.sink is not None
             self._tell("verify", began)
             verifying = time.monotonic()
-            verify(self.sink, self.plan, self.cancel.is_set)
+            verify(self.sink, self.plan, self.counts.written, self.cancel.is_set)
             self.seconds["verify"] = time.monotonic() - verifying
             self.sink.commit()
         except BaseException:

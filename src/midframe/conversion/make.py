@@ -31,7 +31,7 @@ class Maker:
 
     def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
         self.layout, self.colour = layout, colour
-        self.written = None if written == (layout, colour) else written
+        self.written = None if written[0] == layout and written[1].same_codes(colour) else written
         self.device = choose_device(settings.device)
         self.network = networks.load(settings.network).to(self.device)
         self.shader = None if settings.shader == "off" else pixel_shader.preset_named(settings.shader)

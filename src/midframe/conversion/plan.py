@@ -19,11 +19,13 @@ from midframe.video.colour import HLG, PQ, Colour
 from midframe.video.encoders import Encoder, check_size, choose_encoder, container_for, keeps_hdr
 from midframe.video.frame import Layout, planar_layout
 from midframe.video.picture_names import is_pictures
+from midframe.video.picture_writer import colour_for as picture_colour
 from midframe.video.picture_writer import layout_for as picture_layout
 from midframe.video.probe import Film
 from midframe.video.streams import StreamPlan, chapters_for, metadata_for, plan_streams, stream_metadata
 from midframe.video.timeline import Timeline, gap_limit
 from midframe.video.writer import FilmFormat
+from midframe.video.y4m import y4m_layout
 
 
 @dataclass(frozen=True)
@@ -169,13 +171,12 @@ def _written_layout(film: Film, target: str, container: str, settings: Settings)
         layout = wanted
     elif container == "pictures":
         layout = picture_layout(target, film.layout)
+        return layout, picture_colour(layout, film.colour)
     elif container in ("gif", "webp"):
         layout = Layout("rgb", 8)
-    elif container == "yuv4mpegpipe" and layout.family == "rgb":
-        layout = Layout("yuv", min(layout.depth, 12))
-    if layout.family == colour_family(colour):
-        return layout, colour
-    return layout, _colour_for(layout, film)
+    elif container == "yuv4mpegpipe":
+        layout = y4m_layout(film.layout)
+    return layout, colour if layout.family == colour_family(colour) else _colour_for(layout, film)
 
 
 def colour_family(colour: Colour) -> str:
@@ -252,9 +253,7 @@ def _last_duration(film: Film, last: int) -> Fraction:
     return film.last_duration
 
 
-def _source_times(
-    film: Film, first: int, last: int, last_duration: Fraction, settings: Settings
-) -> Iterator[Fraction]:
+def _source_times(film: Film, first: int, last: int, last_duration: Fraction, settings: Settings) -> Iterator[Fraction]:
     """The times of the source frames that are taken; with both fields of each, the second half way to the next."""
     assert film.ticks is not None
     for k in range(first, last):

@@ -6,15 +6,28 @@ import shutil
 
 from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
+from midframe.video.animations import GifWriter, WebpWriter
+from midframe.video.picture_writer import PictureWriter
 from midframe.video.sink import Sink, part_path
 from midframe.video.streams import Carrier
 from midframe.video.writer import FilmWriter
+from midframe.video.y4m import Y4mWriter
 
 
 def open_sink(plan: Plan, settings: Settings) -> Sink:
     """Open the output of a plan, under the name of its part."""
+    form, target, again = plan.form, plan.target, settings.overwrite
+    size = {"width": form.width, "height": form.height}
+    if plan.container == "pictures":
+        return PictureWriter(target, form.layout, form.colour, **size, overwrite=again)
+    if plan.container == "gif":
+        return GifWriter(target, **size, overwrite=again)
+    if plan.container == "webp":
+        return WebpWriter(target, **size, overwrite=again)
+    if plan.container == "yuv4mpegpipe":
+        return Y4mWriter(target, form.layout, form.colour, **size, rate=form.rate, aspect=form.aspect, overwrite=again)
     carrier = Carrier(plan.film, plan.streams, plan.container, plan.timeline)
-    return FilmWriter(plan.target, plan.form, carrier, overwrite=settings.overwrite)
+    return FilmWriter(target, form, carrier, overwrite=again)
 
 
 def remove_part(target: str) -> None:

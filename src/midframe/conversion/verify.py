@@ -12,6 +12,7 @@ import av.error
 
 from midframe.conversion.plan import Plan
 from midframe.errors import Cancelled, MidframeError, OutputError
+from midframe.video import animations, picture_writer, y4m
 from midframe.video.probe import open_container
 from midframe.video.sink import Sink
 from midframe.video.streams import StreamPlan
@@ -21,10 +22,12 @@ SAMPLES = 10
 """How many frames are decoded to see that the picture is there."""
 
 
-def verify(sink: Sink, plan: Plan, cancelled: Callable[[], bool]) -> None:
+def verify(sink: Sink, plan: Plan, written: int, cancelled: Callable[[], bool]) -> None:
     """Read a finished output again, before it gets its name. Raises `OutputError` where it is not what was written."""
     if isinstance(sink, FilmWriter):
         verify_film(sink, plan, cancelled)
+    elif sink.part is not None:
+        _verify_frames(sink.part, plan, written, cancelled)
 
 
 def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> None:
@@ -60,6 +63,21 @@ def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> 
         raise OutputError(f"{plan.target} did not come out as planned and was removed: {error}") from None
     except (av.error.FFmpegError, OSError) as error:
         raise OutputError(f"{plan.target} cannot be read again and was removed: {error.strerror or error}") from None
+
+
+def _verify_frames(part: Path, plan: Plan, written: int, cancelled: Callable[[], bool]) -> None:
+    """Hold pictures, an animation or y4m against the number of frames written, and decode some of them."""
+    module = {"pictures": picture_writer, "yuv4mpegpipe": y4m}.get(plan.container, animations)
+    found = module.read_back(part)
+    count = found if isinstance(found, int) else len(found)
+    if count != written:
+        raise OutputError(f"{plan.target}: {written} frames were written, {count} are there; it was removed")
+    for k in range(min(SAMPLES, written)):
+        if cancelled():
+            raise Cancelled("stopped")
+        frame = module.decode_frame(part, k * written // SAMPLES if written > SAMPLES else k)
+        if (frame.width, frame.height) != (plan.form.width, plan.form.height):
+            raise OutputError(f"{plan.target}: a frame came out as {frame.width}x{frame.height}; it was removed")
 
 
 def _check_times(found: array[int], base: Fraction, ticks: array[int], plan: Plan) -> None:

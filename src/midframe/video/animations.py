@@ -72,9 +72,6 @@ def probe_webp(path: str, rate: Fraction = Fraction(25)) -> Film:
         ticks=ticks,
         duplicates=len(starts) - len(ticks),
         alpha=mode == "RGBA",
-        streams=(
-            StreamInfo(0, "video", "webp", packets=len(starts), bytes=len(data), end=Fraction(ticks[-1], 1000) + last),
-        ),
         problems=() if file.whole else (f"the file ends before its animation does, after {len(starts)} whole frames",),
         ends_early=not file.whole,
         size=len(data),

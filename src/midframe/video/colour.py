@@ -40,6 +40,11 @@ class Colour:
     tag_primaries: int = 2
     tag_transfer: int = 2
 
+    def same_codes(self, other: Colour) -> bool:
+        """Whether code values mean the same in both (tags aside)."""
+        siting = self.siting == other.siting or self.matrix in ("rgb", "gray")
+        return siting and (self.matrix, self.full_range) == (other.matrix, other.full_range)
+
     def describe(self) -> str:
         return f"{self.matrix}, {'full' if self.full_range else 'limited'} range, chroma {self.siting}"
 
@@ -57,7 +62,13 @@ PQ, HLG = 16, 18
 """The transfer characteristics of HDR films (H.273)."""
 
 _BY_TAG = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
-_UNKNOWN = {8: "YCgCo", 10: "BT.2020 constant luminance", 11: "YDzDx", 12: "chromaticity-derived", 13: "chromaticity-derived"}
+_UNKNOWN = {
+    8: "YCgCo",
+    10: "BT.2020 constant luminance",
+    11: "YDzDx",
+    12: "chromaticity-derived",
+    13: "chromaticity-derived",
+}
 _UNKNOWN |= {14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 
 
@@ -153,7 +164,12 @@ def differences(rgb: Tensor, layout: Layout, colour: Colour) -> tuple[Tensor, ..
 
 
 def made_planes(
-    first: Sequence[Tensor], second: Sequence[Tensor], time: float, change: Tensor | None, layout: Layout, colour: Colour
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    time: float,
+    change: Tensor | None,
+    layout: Layout,
+    colour: Colour,
 ) -> tuple[Plane, ...]:
     """The planes of a made frame: the weighted mean of the source planes plus what the network changed in it.
 
@@ -192,7 +208,9 @@ def _round(plane: Tensor, layout: Layout) -> Plane:
 
 
 @lru_cache(maxsize=32)
-def _positions(length: int, size: int, factor: int, cosited: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _positions(
+    length: int, size: int, factor: int, cosited: bool, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
     """For each of `size` fine samples: the two coarse ones beside it and the weight of the second."""
     fine = torch.arange(size, dtype=torch.float64)
     at = (fine / factor if cosited else (fine + 0.5) / factor - 0.5).clamp_(0, length - 1)

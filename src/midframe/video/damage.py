@@ -42,7 +42,9 @@ class DamageLog(logging.Handler):
         logging.getLogger("libav").addHandler(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         logging.getLogger("libav").removeHandler(self)
         with DamageLog._guard:
             DamageLog._open -= 1

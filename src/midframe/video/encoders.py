@@ -185,7 +185,9 @@ def _hdr_parameters(name: str, colour: Colour, hdr: Hdr) -> str:
         values = [Fraction(hdr.mastering[k], hdr.mastering[k + 1] or 1) for k in range(0, 20, 2)]
         (rx, ry, gx, gy, bx, by, wx, wy, low, high) = values
         if name == "libsvtav1":
-            points = [f"{c}({float(x):.5f},{float(y):.5f})" for c, x, y in (("G", gx, gy), ("B", bx, by), ("R", rx, ry))]
+            points = [
+                f"{c}({float(x):.5f},{float(y):.5f})" for c, x, y in (("G", gx, gy), ("B", bx, by), ("R", rx, ry))
+            ]
             text = "".join(points) + f"WP({float(wx):.5f},{float(wy):.5f})L({float(high):.4f},{float(low):.4f})"
             parts.append(f"mastering-display={text}")
         else:

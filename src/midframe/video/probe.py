@@ -223,9 +223,10 @@ def read_side_data(frame: av.VideoFrame) -> tuple[tuple[str, ...], Hdr, tuple[in
     """What travels beside a frame: (names of what a new encoding loses, static HDR metadata, display matrix)."""
     kinds: dict[str, bytes] = {}
     try:
-        for item in frame.side_data.values():
+        for k in range(len(frame.side_data)):
+            item = frame.side_data[k]
             kinds[item.type.name] = bytes(item)
-    except (ValueError, KeyError):
+    except ValueError:  # a kind that this version of PyAV has no name for
         pass
     losses = tuple(sorted({_LOST[kind] for kind in kinds if kind in _LOST}))
     mastering = kinds.get("MASTERING_DISPLAY_METADATA")
@@ -353,7 +354,9 @@ def _stream_info(
     stream: av.stream.Stream, packets: int, volume: int, first: Fraction | None, end: Fraction | None
 ) -> StreamInfo:
     context = stream.codec_context
-    codec = context.codec.canonical_name if context is not None and context.codec is not None else stream.name or "unknown"
+    codec = (
+        context.codec.canonical_name if context is not None and context.codec is not None else stream.name or "unknown"
+    )
     metadata = stream.metadata
     return StreamInfo(
         stream.index,

@@ -71,8 +71,8 @@ def read_frames(
                 report.messages.update(log.messages)
 
 
-def read_pipe(path: str, report: ReadReport, cancelled: Callable[[], bool]) -> tuple[Film, Iterator[Frame]]:
-    """A y4m stream that can be read only once: what it is, and its frames."""
+def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]], Iterator[Frame]]]:
+    """A y4m stream that can be read only once: what it is, and the function that reads its frames."""
     try:
         container = av.open("pipe:0" if path == "-" else path, format="yuv4mpegpipe")
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -82,7 +82,7 @@ def read_pipe(path: str, report: ReadReport, cancelled: Callable[[], bool]) -> t
     first = first_frame(container, stream, "standard input" if path == "-" else path)
     film = describe_first(container, stream, first, path)
 
-    def frames() -> Iterator[Frame]:
+    def frames(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
         reading = _Reading(film, report, False, False, cancelled)
         with container:
             yield from reading.take(first)
@@ -90,7 +90,7 @@ def read_pipe(path: str, report: ReadReport, cancelled: Callable[[], bool]) -> t
                 for frame in reading.decode(packet):
                     yield from reading.take(frame)
 
-    return film, frames()
+    return film, frames
 
 
 class _Reading:
@@ -218,8 +218,10 @@ class _Reading:
 
     def _frame(self, picture: av.VideoFrame, time: Fraction) -> Frame:
         planes, layout, alpha = planes_of(picture)
-        if alpha is not None and not self.drop_alpha and int(np.min(alpha)) < np.iinfo(alpha.dtype).max >> (
-            alpha.dtype.itemsize * 8 - layout.depth
+        if (
+            alpha is not None
+            and not self.drop_alpha
+            and int(np.min(alpha)) < np.iinfo(alpha.dtype).max >> (alpha.dtype.itemsize * 8 - layout.depth)
         ):
             raise InputError(
                 f"{self.film.path}: the picture at {float(time):.3f} s is transparent in places, and made frames have "

@@ -147,7 +147,9 @@ class FilmWriter:
         return stream
 
     def _explain(self, error: BaseException) -> BaseException:
-        if isinstance(error, (OutputError, SettingError)) or not isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
+        if isinstance(error, (OutputError, SettingError)) or not isinstance(
+            error, (av.error.FFmpegError, OSError, ValueError)
+        ):
             return error
         if isinstance(error, PermissionError) and "avcodec_open2" in str(error):
             return SettingError(f"the encoder {self.form.encoder.name} cannot run on this machine (no such hardware?)")

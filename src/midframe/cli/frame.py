@@ -1,0 +1,46 @@
+"""`midframe frame`: two pictures in, one picture out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midframe.cli.report import emit, say
+from midframe.errors import SettingError
+
+
+def frame(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="The earlier picture.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="The later picture, of the same size and type.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The picture to write: png, jpg, tiff, bmp or webp.")],
+    time: Annotated[str, typer.Option("--time", "-t", help="When, between 0 and 1: a number or a fraction.")] = "1/2",
+    network: Annotated[str, typer.Option(help="The network that makes the frame.")] = "default",
+    shader: Annotated[str, typer.Option(help="Pixel shader: default, paper, amplified or off.")] = "default",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Leave transparency out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace OUT.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output at the end.")] = False,
+    json_file: Annotated[Path | None, typer.Option(help="The same object to a file.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    """Make the picture between two pictures.
+
+    midframe frame a.png b.png between.png
+    """
+    from midframe.conversion.settings import Settings
+    from midframe.conversion.still import make_picture
+
+    try:
+        when = Fraction(time)
+    except (ValueError, ZeroDivisionError):
+        raise SettingError(f"--time '{time}' is not a number; give one such as 0.25 or 1/4") from None
+    settings = Settings(network=network, shader=shader, device=device, drop_alpha=drop_alpha, overwrite=overwrite)
+    names = make_picture(first, second, target, when, settings)
+    if not quiet:
+        say(f"{target}: the picture at {float(when):g} between {first} and {second}, by {names['network']}")
+    data = {"schema": "midframe.frame/1", "ok": True, "input": [first, second], "output": target, "time": str(when)}
+    emit({**data, **names}, json, json_file)
