@@ -15,7 +15,7 @@ from midframe.errors import OutputError
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.picture_headers import picture_header
-from midframe.video.picture_names import list_pictures, matching, output_pattern, picture_name
+from midframe.video.picture_names import is_pictures, list_pictures, matching, output_pattern, picture_name
 from midframe.video.pictures import decode_picture, reason
 from midframe.video.pixels import frame_of, planes_of
 from midframe.video.sink import check_target, part_path, put_in_place, write_error
@@ -126,12 +126,12 @@ def save_picture(frame: Frame, colour: Colour, target: str, *, overwrite: bool =
 
 
 def layout_for(path: str, layout: Layout) -> Layout:
-    """The layout that pictures of this name are written in, for a film of that layout.
+    """The layout that a picture, or pictures, of this name are written in, for a film of that layout.
 
     PNG and TIFF hold gray and RGB of 8 bits, and of 16 for everything deeper; BMP and WebP RGB of 8 bits; JPEG 4:2:0,
     4:2:2 and 4:4:4 and gray of 8 bits. More bits come by conversion of colours, where the peak becomes 65535.
     """
-    suffix = Path(path).suffix.lower() or ".png"
+    suffix = Path(output_pattern(path)[1] if is_pictures(path) else path).suffix.lower()
     if suffix in (".jpg", ".jpeg"):
         if layout.family == "gray":
             return Layout("gray", 8)
