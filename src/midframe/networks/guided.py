@@ -1,4 +1,4 @@
-"""`guided`: short kernels on frames that motion has brought together. The network that Midframe is meant to be used with."""
+"""`guided`: short kernels on frames that motion has brought together. The network Midframe is meant to be used with."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Guided(InterpolationNetwork):
     """Motion coarse to fine by bilateral cost volumes, then a separable convolution of each moved frame.
 
     taps: of the kernels, odd, 1..51. features: channels of the frames' pyramid at 1/2, 1/4, 1/8 and 1/16. inner: the
-    convolutions at each of these sizes after the one that halves. hidden, blocks: channels and inner convolutions of the
-    decoders there; radii: of their cost volumes. Most weights sit where there are few pixels.
+    convolutions at each of these sizes after the one that halves. hidden, blocks: channels and inner convolutions of
+    the decoders there; radii: of their cost volumes. Most weights sit where there are few pixels.
     depth: how many times the coarsest decoder runs (1: at 1/16; 2: from 1/32; 3: from 1/64); None: by the size of the
     picture. precision: of the convolutions, `float32`, `bfloat16`, or `auto`, which is bfloat16 where the device
     multiplies matrices in it. These two may be changed at any time, they are no part of what is learnt.
@@ -55,18 +55,18 @@ class Guided(InterpolationNetwork):
     again, so one set of weights serves pictures and motions of any size.
 
     **State.** What is refined from level to level is, for every pixel of the wanted frame, the motion u0 to the first
-    frame and u1 to the second, in the scale of the middle (the motion at time t is 2t * u0 and 2(1-t) * u1), and the
-    logit of the first frame's share, less logit(1 - t). Straight motion gives the same state at every time, and the cost
+    frame and u1 to the second, in the scale of the middle (the motions at time t are 2t * u0 and 2(1-t) * u1), and the
+    logit of the first frame's share, less logit(1-t). Straight motion has the same state at every time, and the cost
     volume too is indexed by displacement alone: what is learnt at the middle holds at the other times.
 
-    **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read with the
-    state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions start near
-    the identity, which is a residual connection inside the weights: there are no additions to make. The decoders'
+    **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
+    the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions
+    start near the identity, a residual connection inside the weights: there are no additions to make. The decoders'
     last convolutions start at zero, so the untrained network returns the weighted mean.
 
-    **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta plus
-    taps whose sum is zero, the vertical ones times the frame's share. All weights of a pixel add up to 1 by
-    construction, also between the pixels of the half-size maps, so nothing is divided; the operator's border is `replicate`.
+    **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta
+    plus taps whose sum is zero, the vertical ones times the frame's share. All weights of a pixel add up to 1 by
+    construction, also between the pixels of the half-size maps, so nothing is divided; the border is `replicate`.
     """
 
     any_time = True
@@ -106,12 +106,12 @@ class Guided(InterpolationNetwork):
         answers = (5 + 4 * taps, 5, 5, 5)
         coarser = (*hidden[1:], hidden[-1])
         self.decoders = nn.ModuleList(map(_Decoder, matched, hidden, blocks, coarser, answers, radii))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def averages(self) -> bool:  # type: ignore[override]
         """Whether it is still untrained: its answer is then the weighted mean."""
-        return not any(bool(decoder.head.weight.any()) for decoder in self.decoders)
+        return not any(bool(part.head.weight.any()) for part in self.modules() if isinstance(part, _Decoder))
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         return self.forward_levels(first, second, time).frame
@@ -144,7 +144,7 @@ class Guided(InterpolationNetwork):
             motions.append(state[:, :4] * scale)
             blends.append(torch.sigmoid(state[:, 4:] + torch.logit(1 - time).view(batch, 1, 1, 1)))
 
-        kernels = _sum_to_one(answer[:, 5:].unflatten(1, (2, 2, self.taps)))
+        kernels = _sum_to_one(answer[:, 5:].view(batch, 2, 2, self.taps, *answer.shape[2:]))
         shares = torch.stack((blends[-1], 1 - blends[-1]), 1)
         vertical, horizontal = kernels[:, :, 0] * shares, kernels[:, :, 1]
         warped = warp(pair, _each(motions[-1] * 2))
@@ -152,14 +152,16 @@ class Guided(InterpolationNetwork):
             warped, vertical.flatten(0, 1), horizontal.flatten(0, 1), border="replicate", scale=2
         )
         frame = unpad(parts[0::2] + parts[1::2], size)
-        return Levels(frame, tuple(motions), tuple(blends), warped.unflatten(0, (batch, 2)), vertical, horizontal)
+        warped = warped.view(batch, 2, *warped.shape[1:])
+        return Levels(frame, tuple(motions), tuple(blends), warped, vertical, horizontal)
 
-    def _pyramid(self, pair: Tensor, depth: int) -> list[tuple[Tensor, nn.Module]]:
+    def _pyramid(self, pair: Tensor, depth: int) -> list[tuple[Tensor, _Decoder]]:
         """The features of both frames and the decoder that reads them, coarsest first."""
-        levels = list(zip(self._encode(pair), self.decoders, strict=True))
+        decoders = [part for part in self.decoders if isinstance(part, _Decoder)]
+        levels = list(zip(self._encode(pair), decoders, strict=True))
         for _ in range(depth - 1):
             pair = F.avg_pool2d(pair, 2)
-            levels.append((self._encode(pair)[-1], self.decoders[-1]))
+            levels.append((self._encode(pair)[-1], decoders[-1]))
         return levels[::-1]
 
     def _encode(self, pair: Tensor) -> list[Tensor]:
@@ -189,13 +191,13 @@ class _Convolution(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(maps.dtype)
-        return self._conv_forward(maps, self.weight.to(maps.dtype), bias)
+        return F.conv2d(maps, self.weight.to(maps.dtype), bias, self.stride, self.padding)
 
 
 def _convolution(channels: int, out: int, kernel: int = 3, stride: int = 1) -> _Convolution:
     made = _Convolution(channels, out, kernel, stride, padding=(kernel - 1) // 2)
     nn.init.kaiming_normal_(made.weight, SLOPE)
-    nn.init.zeros_(made.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(made.bias)
     return made
 
 
@@ -230,7 +232,9 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     """One level of the decoder: matched features and the coarser level's hidden maps in, hidden maps and answer out."""
 
-    def __init__(self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int) -> None:
+    def __init__(  # noqa: PLR0917
+        self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int
+    ) -> None:
         super().__init__()
         self.radius = radius
         self.enter = _convolution(channels, hidden)
@@ -257,19 +261,19 @@ def _unit(features: Tensor) -> Tensor:
 
 def _sum_to_one(taps: Tensor) -> Tensor:
     """Kernels `[B, 2, 2, T, h, w]` out of free taps: less their mean, plus a delta."""
-    kernels = taps - taps.mean(3, keepdim=True)
+    kernels: Tensor = taps - taps.mean(3, keepdim=True)
     kernels[:, :, :, taps.shape[3] // 2] += 1
     return kernels
 
 
 def _each(maps: Tensor) -> Tensor:
     """Maps `[B, 4, h, w]` of both frames as the frames' own `[2B, 2, h, w]`."""
-    return maps.unflatten(1, (2, 2)).flatten(0, 1)
+    return maps.reshape(-1, 2, *maps.shape[2:])
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -1,7 +1,7 @@
 """Feature maps in Halide pipelines: the two layouts they come in and the loops over them.
 
-`last`: channels-last with whole vectors of 16 channels, read and written as they lie. `plane`: everything else, with any
-strides, 16 pixels of a row at a time. A tensor `[B, C, H, W]` is `f(x, y, c, n)`.
+`last`: channels-last with whole vectors of 16 channels, read and written as they lie. `plane`: everything else, with
+any strides, 16 pixels of a row at a time. A tensor `[B, C, H, W]` is `f(x, y, c, n)`.
 """
 
 from __future__ import annotations
@@ -72,15 +72,14 @@ def whole_vectors(out: Any) -> None:
 
 
 def any_strides(out: Any) -> None:
-    """The output lies anyhow; rows that lie side by side are written in vectors."""
+    """The output may lie anyhow."""
     import halide as hl
 
-    stride = out.output_buffer().dim(0)
-    stride.set_stride(hl.Expr())
+    out.output_buffer().dim(0).set_stride(hl.Expr())
 
 
 def strips(out: Any, layout: str) -> Any:
-    """Loops over an output (x, y, c, n): tasks of `ROWS` rows of a sample. Returns the variable of a row within its task."""
+    """Loops over an output (x, y, c, n): tasks of `ROWS` rows of a sample. Returns the variable of a row there."""
     import halide as hl
 
     x, y, c, n = variables()
@@ -91,6 +90,7 @@ def strips(out: Any, layout: str) -> Any:
         out.split(c, block, lane, LANES).reorder(lane, block, x, row, group, n).vectorize(lane)
     else:
         any_strides(out)
-        out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf).reorder(lane, c, block, row, group, n).vectorize(lane)
+        out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf)
+        out.reorder(lane, c, block, row, group, n).vectorize(lane)
     out.fuse(group, n, task).parallel(task)
     return row

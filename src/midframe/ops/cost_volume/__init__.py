@@ -20,7 +20,7 @@ def cost_volume(
     context: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Match two feature maps for every displacement d = 2k, k = (kx, ky) in -radius..radius, seen from time t between them.
+    """Match two feature maps for every displacement d = 2k, k = (kx, ky) in -radius..radius, seen from time t.
 
     cost[b, k, y, x] = mean over c of first[b, c, p - t d] * second[b, c, p + (1 - t) d]  at p = (x, y)
 
@@ -30,12 +30,12 @@ def cost_volume(
     between the matches of whole pixels there: features are never blurred, and one volume of matches serves all times.
     Outside of the picture nothing matches: a product is zero where either feature lies outside.
 
-    first, second `[B, C, H, W]`, float of one kind. radius: 1 or more (k, so d reaches 2 * radius). time: one number, or
-    a tensor `[B]`, in (0, 1); it has no gradient. Returns `[B, K, H, W]`, K = (2 * radius + 1)^2, kx running fastest.
-    context: maps `[B, E, H, W]`; with it the result is `[B, K + 2C + E, H, W]`: cost, first, second and context side by
-    side in the type of the features, which is what a decoder reads, without a concatenation.
-    backend: `auto`, `reference`, `halide` (CPU) or `torch`. Gradients to first, second and context. Channels-last inputs
-    give a channels-last result.
+    first, second `[B, C, H, W]`, float of one type. radius: 1 or more (of k, so d reaches 2 * radius). time: a number,
+    or a tensor `[B]`, in (0, 1); it has no gradient. Returns `[B, K, H, W]`, K = (2 * radius + 1)^2, kx fastest.
+    context: maps `[B, E, H, W]`; with it the result is `[B, K + 2C + E, H, W]`: cost, first, second and context side
+    by side in the type of the features, which is what a decoder reads, without a concatenation.
+    backend: `auto`, `reference`, `halide` (CPU) or `torch`. Gradients to first, second and context. Channels-last
+    inputs give a channels-last result.
     Raises `SettingError` for shapes, types or values that do not fit, and what `backends.choose` raises.
     Source: bilateral cost volumes of BMBC (Park et al., arXiv 2007.12622), here without blur at times other than 1/2.
     """
@@ -43,17 +43,19 @@ def cost_volume(
     moment = _moments(time, first)
     name = choose("cost_volume", backend, (first,), offered=("halide", "torch"))
     if name == "halide":
-        return registration.cost_volume(first, second, moment, context, radius)
+        volume: Tensor = registration.cost_volume(first, second, moment, context, radius)
+        return volume
     return cost_volume_reference(first, second, moment, radius, context)
 
 
 def _check(first: Tensor, second: Tensor, radius: int, context: Tensor | None) -> None:
     if first.dim() != 4 or first.shape != second.shape or 0 in first.shape:
         raise SettingError(
-            f"cost_volume takes two feature maps of one shape [B, C, H, W]; got {list(first.shape)} and {list(second.shape)}"
+            "cost_volume takes two feature maps of one shape [B, C, H, W]; "
+            f"got {list(first.shape)} and {list(second.shape)}"
         )
     if first.dtype != second.dtype or not first.is_floating_point():
-        raise SettingError(f"cost_volume takes features of one floating point type; got {first.dtype} and {second.dtype}")
+        raise SettingError(f"cost_volume takes features of one float type; got {first.dtype} and {second.dtype}")
     if radius < 1:
         raise SettingError(f"the radius of cost_volume is 1 or more; got {radius}")
     batch, _, height, width = first.shape

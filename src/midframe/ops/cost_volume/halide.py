@@ -1,7 +1,7 @@
 """The bilateral cost volume on the CPU: matches halfway between the frames, then moved to the time asked for.
 
-Features are channels-last with whole vectors of 16 channels; others are brought to that (zero channels match nothing). A
-volume `[B, K, H, W]` is `f(x, y, kx, ky, n)`, a view with one more dimension.
+Features are channels-last with whole vectors of 16 channels; others are brought to that (zero channels match nothing).
+A volume `[B, K, H, W]` is `f(x, y, kx, ky, n)`, a view with one more dimension.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def forward(first: Tensor, second: Tensor, time: Tensor, radius: int, context: T
     away = 1 - 2 * time
     run(a, b, away, int(not away.any()), radius, 1 / channels, _by_displacement(out, radius))
     if context is not None:
-        own = out[:, slices:].split([channels, channels, context.shape[1]], 1)
+        own = torch.split(out[:, slices:], [channels, channels, context.shape[1]], 1)
         if channels % LANES:
             for part, given in zip(own, (first, second, context), strict=True):
                 part.copy_(given)
@@ -48,10 +48,12 @@ def gradients(
     grad_out = grad_out.to(a.dtype).contiguous(memory_format=CL)
     slices = (2 * radius + 1) ** 2
     grads = torch.empty_like(a, memory_format=CL), torch.empty_like(b, memory_format=CL)
-    own = [_whole(grad_out[:, slices + k * channels :][:, :channels]) for k in range(2)] if joined else [*grads]
+    beside = [grad_out[:, slices + k * channels :][:, :channels] for k in range(2)]
+    own = [_whole(part) for part in beside] if joined else [*grads]
     run = compiled(f"cost_volume_gradients_{_suffix(a)}", __file__, lambda: _gradients(a.dtype))
     away = 1 - 2 * time
-    run(_by_displacement(grad_out, radius), a, b, *own, away, int(not away.any()), radius, 1 / channels, int(joined), *grads)
+    numbers = int(not away.any()), radius, 1 / channels, int(joined)
+    run(_by_displacement(grad_out, radius), a, b, *own, away, *numbers, *grads)
     grad_first, grad_second = (grad[:, :channels].to(kind, memory_format=CL) for grad in grads)
     return grad_first, grad_second
 
@@ -75,7 +77,7 @@ def _suffix(maps: Tensor) -> str:
 def _by_displacement(volume: Tensor, radius: int) -> Tensor:
     """`[B, K or more, H, W]` as `[B, ky, kx, H, W]`."""
     side = 2 * radius + 1
-    return volume[:, : side * side].unflatten(1, (side, side))
+    return torch.unflatten(volume[:, : side * side], 1, (side, side))
 
 
 def _forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
@@ -94,7 +96,8 @@ def _forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     total[x, y, kx, ky, n] = 0.0
     total[x, y, kx, ky, n] += a[x - u, every[0], y - v, n] * b[x + u, every[0], y + v, n]
     match[x, y, kx, ky, n] = total[x, y, kx, ky, n] * share
-    inside = hl.BoundaryConditions.constant_exterior(match, 0.0, [(0, width), (0, height), (0, side), (0, side), (0, batch)])
+    region = [(0, width), (0, height), (0, side), (0, side), (0, batch)]
+    inside = hl.BoundaryConditions.constant_exterior(match, 0.0, region)
     moved = _moved(inside, (x, y, kx, ky, n), away[n], radius, 1)
     out[x, y, kx, ky, n] = write(hl.select(middle == 1, match[x, y, kx, ky, n], moved), dtype)
 

@@ -10,15 +10,13 @@ from torch import Tensor
 def cost_volume_reference(
     first: Tensor, second: Tensor, time: Tensor, radius: int, context: Tensor | None = None
 ) -> Tensor:
-    """The matches halfway between the frames, one displacement after the other, then moved to where they are at `time`."""
+    """The matches halfway between the frames, a displacement at a time, then moved to where they are at `time`."""
     kind = first.dtype
     working = torch.promote_types(kind, torch.float32)
     a, b = first.to(working), second.to(working)
     side = range(-radius, radius + 1)
-    halfway = torch.cat(
-        [(_shifted(a, -kx, -ky, radius) * _shifted(b, kx, ky, radius)).mean(1, keepdim=True) for ky in side for kx in side],
-        1,
-    )
+    pairs = [(_shifted(a, -kx, -ky, radius), _shifted(b, kx, ky, radius)) for ky in side for kx in side]
+    halfway = torch.stack([(p * q).mean(1) for p, q in pairs], 1)
     cost = _moved(halfway, 1 - 2 * time.to(working), radius)
     joined = [cost] if context is None else [cost, a, b, context.to(working)]
     return torch.cat(joined, 1).to(kind)

@@ -32,19 +32,22 @@ def warp(image: Tensor, motion: Tensor, *, backend: str = "auto") -> Tensor:
     motion = motion.to(torch.promote_types(image.dtype, torch.float32))
     name = choose("warp", backend, (image,), offered=("halide", "torch"))
     if name == "halide":
-        return registration.warp(image, motion)
+        warped: Tensor = registration.warp(image, motion)
+        return warped
     return (warp_reference if name == "reference" else warp_torch)(image, motion)
 
 
 def _check(image: Tensor, motion: Tensor) -> None:
     if image.dim() != 4 or motion.dim() != 4 or motion.shape[:2] != (image.shape[0], 2) or 0 in image.shape:
         raise SettingError(
-            f"warp takes an image [B, C, H, W] and motion [B, 2, h, w]; got {list(image.shape)} and {list(motion.shape)}"
+            "warp takes an image [B, C, H, W] and motion [B, 2, h, w]; "
+            f"got {list(image.shape)} and {list(motion.shape)}"
         )
     (height, width), (h, w) = image.shape[-2:], motion.shape[-2:]
     if h == 0 or w == 0 or height % h or width % w or height // h != width // w:
         raise SettingError(
-            f"the motion of warp has the image's size or is smaller by one whole factor; got {h}x{w} for {height}x{width}"
+            "the motion of warp has the image's size or is smaller by one whole factor; "
+            f"got {h}x{w} for {height}x{width}"
         )
     if not image.is_floating_point() or not motion.is_floating_point():
         raise SettingError(f"warp takes floating point tensors; got {image.dtype} and {motion.dtype}")

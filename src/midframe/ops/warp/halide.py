@@ -43,7 +43,9 @@ def gradient_motion(grad_out: Tensor, image: Tensor, motion: Tensor) -> Tensor:
     )
     if motion.shape[-2:] == size:
         return grad_motion
-    return torch.ops.aten.upsample_bilinear2d_backward(grad_motion, list(size), list(motion.shape), False, None, None)
+    back = torch.ops.aten.upsample_bilinear2d_backward
+    summed: Tensor = back(grad_motion, list(size), list(motion.shape), False, None, None)
+    return summed
 
 
 def _scale(image: Tensor, motion: Tensor) -> int:
@@ -59,7 +61,7 @@ def _pipeline(kind: str, layout: str, dtype: torch.dtype) -> Run:
 def _forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    image, motion, scale = maps("image", layout, dtype), hl.ImageParam(hl.Float(32), 4, "motion"), hl.Param(hl.Int(32), "scale")
+    image, (motion, scale) = maps("image", layout, dtype), _motion_inputs()
     x, y, c, n = variables()
     place = _place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
     a, b = place[x, y, n][2], place[x, y, n][3]
@@ -76,7 +78,7 @@ def _forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
 def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    grad, motion, scale = maps("grad", layout, dtype), hl.ImageParam(hl.Float(32), 4, "motion"), hl.Param(hl.Int(32), "scale")
+    grad, (motion, scale) = maps("grad", layout, dtype), _motion_inputs()
     x, y, c, n = variables()
     width, height = grad.dim(0).extent(), grad.dim(1).extent()
     place = _place(motion, scale, width, height)
@@ -92,7 +94,8 @@ def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[An
     if layout == "last":
         block, lane = hl.Var("block"), hl.Var("lane")
         whole_vectors(out)
-        out.split(c, block, lane, LANES).reorder(lane, x, y, block, n).vectorize(lane).fuse(block, n, task).parallel(task)
+        out.split(c, block, lane, LANES).reorder(lane, x, y, block, n).vectorize(lane)
+        out.fuse(block, n, task).parallel(task)
         total.compute_at(out, task).reorder_storage(c, x, y, n).reorder(c, x, y).vectorize(c, LANES)
         total.update().reorder(c, r[0], r[1], r[2], r[3]).vectorize(c, LANES).unroll(r[0]).unroll(r[1])
     else:
@@ -107,7 +110,7 @@ def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[An
 def _gradient_motion(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    image, motion, scale = maps("image", layout, dtype), hl.ImageParam(hl.Float(32), 4, "motion"), hl.Param(hl.Int(32), "scale")
+    image, (motion, scale) = maps("image", layout, dtype), _motion_inputs()
     grad = maps("grad", layout, dtype)
     x, y, c, n = variables()
     channels = image.dim(2).extent()
@@ -145,7 +148,8 @@ def _gradient_motion(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[A
         total.compute_at(out, x).unroll(c).update().unroll(c).atomic().vectorize(lanes[0], LANES)
         part.compute_at(out, x).vectorize(c, LANES).update().reorder(c, blocks[0]).vectorize(c, LANES)
     else:
-        out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf).reorder(lane, c, block, row, group, n).unroll(c).vectorize(lane)
+        out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf)
+        out.reorder(lane, c, block, row, group, n).unroll(c).vectorize(lane)
         part.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
         part.update().reorder(x, blocks[0]).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
     out.fuse(group, n, task).parallel(task)
@@ -153,8 +157,15 @@ def _gradient_motion(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[A
     return [grad, image, motion, scale], [out]
 
 
+def _motion_inputs() -> tuple[Any, Any]:
+    """The motion, and by how much it is smaller than the picture."""
+    import halide as hl
+
+    return hl.ImageParam(hl.Float(32), 4, "motion"), hl.Param(hl.Int(32), "scale")
+
+
 def _place(motion: Any, scale: Any, width: Any, height: Any) -> Any:
-    """For every pixel (x, y, n): corner read from (column, row), weights of the next, and whether it may still move (x, y)."""
+    """For a pixel (x, y, n): the corner read (column, row), weights of the next, and whether it may move (x, y)."""
     import halide as hl
 
     x, y, _, n = variables()
@@ -172,7 +183,7 @@ def _place(motion: Any, scale: Any, width: Any, height: Any) -> Any:
     return place
 
 
-def _motion_at(motion: Any, scale: Any, x: Any, y: Any, axis: int, n: Any) -> Any:
+def _motion_at(motion: Any, scale: Any, x: Any, y: Any, axis: int, n: Any) -> Any:  # noqa: PLR0917
     """One axis of the motion at a pixel of the picture, upsampled bilinearly where it is smaller."""
     import halide as hl
 
