@@ -320,6 +320,13 @@ def test_layouts_of_pictures() -> None:
         layout_for("a*.png", yuv)
 
 
+@pytest.mark.parametrize(("suffix", "layout"), [(".png", Layout("yuv", 8, 1, 1)), (".bmp", GRAY8), (".jpg", RGB8)])
+def test_a_layout_that_a_type_does_not_hold_is_refused(tmp_path: Path, suffix: str, layout: Layout) -> None:
+    with pytest.raises(SettingError, match=rf"type \{suffix} hold"):
+        PictureWriter(f"{tmp_path}/%d{suffix}", layout, plain(layout), width=61, height=37)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_tags_of_pictures_survive(tmp_path: Path) -> None:
     tagged = colour_for(RGB16, Colour("bt2020", False, tag_primaries=9, tag_transfer=16, tag_matrix=9, tag_range=1))
     writer = PictureWriter(f"{tmp_path}/out/", RGB16, tagged, width=61, height=37)

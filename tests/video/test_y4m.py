@@ -86,6 +86,11 @@ def test_layouts_without_a_name_get_one_that_holds_them() -> None:
         assert held.shift_y <= layout.shift_y
 
 
+def test_a_layout_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="y4m has no name for RGB"):
+        Y4mWriter(str(tmp_path / "a.y4m"), Layout("rgb", 8), LEFT, width=37, height=21, rate=RATE)
+
+
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(
     ("siting", "tag"), [("left", b"C420mpeg2"), ("centre", b"C420jpeg"), ("topleft", b"C420paldv")]

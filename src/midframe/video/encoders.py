@@ -99,8 +99,6 @@ def choose_encoder(
 def _defaults(container: str, layout: Layout) -> tuple[str, ...]:
     if container == "webm":
         return ("libvpx-vp9", "libsvtav1") if layout.depth == 8 else ("libsvtav1", "libvpx-vp9")
-    if container in ("gif", "webp", "yuv4mpegpipe"):
-        return {"gif": ("gif",), "webp": ("libwebp_anim",), "yuv4mpegpipe": ("wrapped_avframe",)}[container]
     return ("libx264", "libx264rgb", "libx265", "ffv1") if layout.depth == 8 else ("libx265", "libx264", "ffv1")
 
 
@@ -116,12 +114,6 @@ def _fits(name: str, container: str) -> bool:
 
 def _pixel_format(name: str, layout: Layout) -> str | None:
     """The first pixel format of an encoder that holds a layout: with its own depth before a deeper one."""
-    if name == "wrapped_avframe":
-        return layout.name if layout.family != "rgb" else None
-    if name == "gif":
-        return "pal8" if layout.family == "rgb" and layout.depth == 8 else None
-    if name == "libwebp_anim":
-        return {"rgb": "bgra", "yuv": "yuv420p"}[layout.family] if layout in _WEBP else None
     try:
         formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
     except (av.error.FFmpegError, ValueError):
@@ -130,9 +122,6 @@ def _pixel_format(name: str, layout: Layout) -> str | None:
         return layout.name
     good = [f for f in formats if holds(f, layout)]
     return min(good, key=lambda f: max(c.bits for c in av.VideoFormat(f).components), default=None)
-
-
-_WEBP = (Layout("rgb", 8), Layout("yuv", 8, 1, 1))
 
 
 def _usual() -> str:
@@ -159,8 +148,6 @@ def _options(name: str, colour: Colour, hdr: Hdr, crf: float | None, preset: str
         raise SettingError(f"{name} has no --preset")
     if name == "ffv1":
         options |= {"level": "3", "slicecrc": "1"}
-    if name == "libwebp_anim":
-        options |= {"lossless": "1", "loop": "0"}
     if name in ("libx264", "libx264rgb", "libx265", "libsvtav1", "ffv1") and colour.siting != "left":
         options["chroma_sample_location"] = {"topleft": "topleft", "centre": "center"}[colour.siting]
     parameters = _hdr_parameters(name, colour, hdr)

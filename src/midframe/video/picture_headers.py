@@ -78,9 +78,9 @@ def _jpeg(file: BinaryIO, _start: bytes) -> PictureHeader:
             raise ValueError("its header is damaged")
         file.seek(length - 2, 1)
     depth, height, width, count = struct.unpack(">BHHB", file.read(6))
-    sampling = tuple(file.read(3)[1] for _ in range(count))
-    known = {(0x22, 0x11, 0x11): "YUV 4:2:0", (0x21, 0x11, 0x11): "YUV 4:2:2", (0x11, 0x11, 0x11): "4:4:4"}
-    words = "gray" if count == 1 else known.get(sampling, " ".join(f"{s:02x}" for s in sampling))
+    sampling = " ".join(f"{file.read(3)[1]:02x}" for _ in range(count))
+    known = {"22 11 11": "YUV 4:2:0", "21 11 11": "YUV 4:2:2", "11 11 11": "4:4:4"}
+    words = "gray" if count == 1 else known.get(sampling, f"sampling {sampling}")
     return PictureHeader("mjpeg", width, height, f"{words}, {depth} bit")
 
 

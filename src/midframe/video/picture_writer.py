@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import av.error
 
-from midframe.errors import OutputError
+from midframe.errors import OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.picture_headers import picture_header
@@ -171,6 +171,9 @@ def decode_frame(path: Path, k: int) -> Frame:
 
 def _encoder(target: str, suffix: str, layout: Layout, width: int, height: int) -> av.VideoCodecContext:
     """An encoder for pictures of one type, layout and size."""
+    held = layout_for(target, layout)
+    if held != layout:
+        raise SettingError(f"pictures of type {suffix} hold {held.describe()}, not {layout.describe()}")
     codec, pixel_format, options = _encoding(suffix.lower(), layout)
     limit = {"libwebp": 16383}.get(codec, 65500)
     if max(width, height) > limit:

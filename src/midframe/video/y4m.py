@@ -45,6 +45,8 @@ class Y4mWriter:
         self.overwrite = overwrite
         self.committed = False
         self.part: Path | None = None
+        if y4m_layout(layout) != layout:
+            raise SettingError(f"y4m has no name for {layout.describe()}; it holds {y4m_layout(layout).describe()}")
         header = _header(layout, colour, (width, height), rate, aspect)
         if target == "-":
             self.file = _standard_output()
