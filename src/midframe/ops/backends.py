@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -29,25 +29,22 @@ def choose(
     tensors: Sequence[Tensor],
     *,
     offered: Sequence[str] = AUTOMATIC,
-    lacks: Mapping[str, MidframeError] | None = None,
 ) -> str:
     """The backend that runs `operator` on these tensors: one of `offered`, or `reference`.
 
-    backend: `auto`, or the name of the one that must be used. offered: what the operator has, best first. lacks: what
-    this call asks of a backend that the operator does not have there, as the error that says so.
+    backend: `auto`, or the name of the one that must be used. offered: what the operator has, best first.
     Raises `DeviceError` (device or package) or `SettingError` (types, names) where a forced backend cannot run.
     """
-    lacks = lacks or {}
     if backend != "auto":
         if backend not in (*offered, "reference"):
             known = ", ".join(("auto", "reference", *offered))
             raise SettingError(f"{operator} has no backend '{backend}'; there are: {known}")
-        refusal = lacks.get(backend) or why_not(backend, tensors)
+        refusal = why_not(backend, tensors)
         if refusal is not None:
             raise refusal
         return backend
     for name in offered:
-        refusal = lacks.get(name) or why_not(name, tensors)
+        refusal = why_not(name, tensors)
         if not torch.compiler.is_compiling():
             log.debug("%s on %s: %s", operator, name, refusal or "runs")
         if refusal is None:

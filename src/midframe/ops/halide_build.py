@@ -4,8 +4,9 @@
     run(image, 3, out)                            # tensors, ints and floats as in arguments, then the outputs
 
 Where a C++ compiler is at hand, the pipeline is linked to a shared object in the user's cache folder, named by the hash
-of its source, Halide's version and the processor. It is written beside its place and renamed, so that processes may
-meet there. Where there is no compiler or the folder cannot be used, Halide compiles anew in each process.
+of its source, Halide's version and the processor, and that of its content. It is written beside its place and renamed,
+so that processes may meet there. Where there is no compiler or the folder cannot be used, Halide compiles anew in each
+process.
 
 A tensor's dimensions are reversed: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is copied. bfloat16
 and float16 travel as 16 bits; `read` and `write` convert them, which needs no help of the processor's.
@@ -107,21 +108,34 @@ def _load_kept(name: str, source: str, define: Define) -> Run | None:
     digest = hashlib.sha256(f"{name} {version('halide')} {target}".encode())
     for file in (source, __file__):
         digest.update(Path(file).read_bytes())
-    path = folder / f"{name}-{digest.hexdigest()[:24]}.so"
+    stem = f"{name}-{digest.hexdigest()[:16]}"
     try:
-        if not path.exists():
+        path = next((file for file in folder.glob(f"{stem}-*.so") if _is_whole(file)), None)
+        if path is None:
             with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as work:
                 arguments, outputs = define()
                 object_file, linked = Path(work, "pipeline.o"), Path(work, "pipeline.so")
                 hl.Pipeline(list(outputs)).compile_to_object(str(object_file), list(arguments), name, target)
                 command = [linker, "-shared", "-o", str(linked), str(object_file), "-lpthread", "-ldl", "-lm"]
                 subprocess.run(command, check=True, capture_output=True, timeout=120)
-                linked.replace(path)
+                path = linked.replace(folder / f"{stem}-{_checksum(linked)}.so")
             log.debug("Halide pipeline %s compiled and kept as %s", name, path)
         return _callable_from(ctypes.CDLL(str(path)), name)
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
-        log.debug("Halide pipeline %s cannot be kept as %s: %s", name, path, error)
+        log.debug("Halide pipeline %s cannot be kept: %s", name, error)
         return None
+
+
+def _is_whole(path: Path) -> bool:
+    """A shared object that lost its end in a crash would kill the process that loads it; it is removed."""
+    if path.stem.endswith(f"-{_checksum(path)}"):
+        return True
+    path.unlink(missing_ok=True)
+    return False
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _keeping() -> tuple[str, Path] | str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import MidframeError, SettingError
+from midframe.errors import SettingError
 from midframe.ops.backends import choose
 from midframe.ops.taps import Reading, TapPattern
 
@@ -156,10 +156,7 @@ def _module(backend: str, taps: TapPattern, image: Tensor, vertical: Tensor) -> 
     """The module that does the work. One tap is a plain multiplication, which needs nothing compiled."""
     if backend == "auto" and taps.size == 1:
         backend = "torch"
-    lacks: dict[str, MidframeError] = {}
-    if not taps.is_dense:
-        lacks["triton"] = SettingError("the triton backend has the dense tap pattern only, no composite dilation")
-    name = choose("separable_convolution", backend, (image, vertical), offered=tuple(_MODULES), lacks=lacks)
+    name = choose("separable_convolution", backend, (image, vertical), offered=tuple(_MODULES))
     return import_module(_MODULES[name])
 
 

@@ -1,0 +1,130 @@
+"""The operator inside torch: opcheck, torch.compile, autocast, layouts, gradients of gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from midframe.errors import SettingError
+from midframe.ops import TapPattern, separable_convolution
+
+BACKENDS = ["halide", "torch"]
+
+
+def inputs(taps: int = 3, requires_grad: bool = True) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 3, 10, 20), (2, taps, 10, 20), (2, taps, 10, 20))
+    return [torch.randn(shape, generator=generator).requires_grad_(requires_grad) for shape in shapes]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_opcheck(backend: str, layout: torch.memory_format) -> None:
+    options = (3, 0, "rings", False, backend)
+    image, vertical, horizontal = (t.detach().contiguous(memory_format=layout).requires_grad_() for t in inputs())
+    operators = torch.ops.midframe
+    torch.library.opcheck(operators.separable_convolution, (image, vertical, horizontal, *options))
+    image, vertical, horizontal = (t.detach() for t in (image, vertical, horizontal))
+    grad, grad_sum = torch.randn_like(image), torch.randn_like(image[:, :1])
+    torch.library.opcheck(
+        operators.separable_convolution_gradient_kernels, (grad, grad_sum, image, vertical, horizontal, *options)
+    )
+    torch.library.opcheck(operators.separable_convolution_gradient_image, (grad, vertical, horizontal, *options))
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", *BACKENDS])
+def test_compiled_whole(backend: str) -> None:
+    """One graph, forward and backward, with every option in it."""
+
+    def step(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+        out, weights = separable_convolution(
+            image, vertical, horizontal, taps=TapPattern.composite(1, 2), border="replicate", normalise=True,
+            return_weights=True, backend=backend,  # type: ignore[call-overload]
+        )  # fmt: skip
+        return torch.sin(out).sum() + weights.square().sum()
+
+    plain, traced = inputs(), inputs()
+    step(*plain).backward()
+    torch.compile(step, fullgraph=True, backend="aot_eager")(*traced).backward()
+    for one, other in zip(plain, traced, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor() -> None:
+    compiled = torch.compile(lambda *t: separable_convolution(*t, normalise=True, scale=1), fullgraph=True)
+    tensors = inputs(5)
+    expected = separable_convolution(*tensors, normalise=True)  # type: ignore[call-overload]
+    torch.testing.assert_close(compiled(*tensors), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_in_float32_under_autocast(backend: str) -> None:
+    tensors = inputs(5)
+    kernels = [t.bfloat16() for t in tensors[1:]]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = separable_convolution(tensors[0], *kernels, backend=backend)  # type: ignore[call-overload]
+    assert out.dtype == torch.float32
+    exact = separable_convolution(tensors[0], *(k.float() for k in kernels), backend="reference")  # type: ignore[call-overload]
+    torch.testing.assert_close(out, exact)
+    out.sum().backward()
+    assert all(t.grad is not None and t.grad.isfinite().all() for t in tensors)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_have_the_memory_format_of_what_they_belong_to(backend: str) -> None:
+    image, vertical, horizontal = (
+        t.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for t in inputs()
+    )
+    out = separable_convolution(image, vertical, horizontal, backend=backend)  # type: ignore[call-overload]
+    out.square().sum().backward()
+    for tensor in (out, image.grad, vertical.grad, horizontal.grad):
+        assert tensor is not None
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "expanded"])
+def test_halide_copies_no_kernel_maps(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline is given the maps themselves: the same memory, whatever the strides."""
+    from midframe.ops.separable import halide
+
+    _, vertical, horizontal = (t.detach() for t in inputs())
+    if layout == "channels_last":
+        vertical, horizontal = (t.contiguous(memory_format=torch.channels_last) for t in (vertical, horizontal))
+    if layout == "expanded":
+        vertical, horizontal = (t[:1, :, :1, :1].expand(2, 3, 10, 20) for t in (vertical, horizontal))
+    image = inputs()[0].detach().contiguous(memory_format=torch.channels_last)
+    given: list[int] = []
+    dense = halide._dense
+
+    def watched(which: str, kernels: torch.dtype, channels: int) -> object:
+        run = dense(which, kernels, channels)
+        return lambda *values: (given.extend(v.data_ptr() for v in values[:3]), run(*values))
+
+    monkeypatch.setattr(halide, "_dense", watched)
+    separable_convolution(image, vertical, horizontal, backend="halide")
+    assert given == [t[b].data_ptr() for b in range(2) for t in (image, vertical, horizontal)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_gradients_are_refused(backend: str) -> None:
+    tensors = inputs()
+    out = separable_convolution(*tensors, backend=backend)  # type: ignore[call-overload]
+    (grad,) = torch.autograd.grad(out.square().sum(), tensors[0], create_graph=True)
+    with pytest.raises(SettingError, match="backend='reference'"):
+        torch.autograd.grad(grad.sum(), tensors[1])
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_only_the_gradients_that_are_asked_for(wanted: int) -> None:
+    tensors = [t.requires_grad_(n == wanted) for n, t in enumerate(inputs(requires_grad=False))]
+    separable_convolution(*tensors, backend="halide").sum().backward()  # type: ignore[call-overload]
+    assert [t.grad is not None for t in tensors] == [n == wanted for n in range(3)]
+
+
+def test_one_tap_by_auto_has_gradients_too() -> None:
+    tensors = inputs(1)
+    separable_convolution(*tensors).square().sum().backward()  # type: ignore[call-overload]
+    image, vertical, horizontal = (t.detach() for t in tensors)
+    torch.testing.assert_close(tensors[0].grad, 2 * image * (vertical * horizontal) ** 2)

@@ -1,0 +1,107 @@
+"""Tap patterns: the counts that the report gives, the tables that the design gives, and what every pattern must be."""
+
+from __future__ import annotations
+
+import pytest
+
+from midframe.errors import SettingError
+from midframe.ops import TapPattern
+
+PATTERNS = [(1, 2), (3, 2), (3, 4), (5, 2), (5, 8), (11, 10)]
+READINGS = ["rings", "axes", "literal"]
+
+
+def offsets(pattern: TapPattern) -> list[tuple[int, int]]:
+    return [(dy, dx) for _, _, dy, dx in pattern.taps()]
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 51])
+def test_dense_taps_lie_around_the_centre(size: int) -> None:
+    expected = [(i, j, i - size // 2, j - size // 2) for i in range(size) for j in range(size)]
+    assert list(TapPattern.dense(size).taps()) == expected
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_without_an_outer_part_every_reading_is_dense(reading: str) -> None:
+    composite = TapPattern.composite(5, 0, reading)  # type: ignore[arg-type]
+    assert composite.is_dense
+    assert list(composite.taps()) == list(TapPattern.dense(5).taps())
+
+
+def test_rings_by_the_table() -> None:
+    taps = {(i, j): (dy, dx) for i, j, dy, dx in TapPattern.composite(3, 2).taps()}
+    assert [taps[0, j] for j in range(5)] == [(-3, -3), (-3, -2), (-3, 0), (-3, 2), (-3, 3)]
+    assert [taps[1, j] for j in range(5)] == [(-2, -3), (-1, -1), (-1, 0), (-1, 1), (-2, 3)]
+    assert [taps[2, j] for j in range(5)] == [(0, -3), (0, -1), (0, 0), (0, 1), (0, 3)]
+
+
+def test_rings_alternate_between_corners_and_edge_centres() -> None:
+    """3/4: the second ring, at distance 5, keeps its taps around the middle of each edge."""
+    taps = {(i, j): (dy, dx) for i, j, dy, dx in TapPattern.composite(3, 4).taps()}
+    assert [taps[0, j] for j in range(7)] == [(-5, -5), (-5, -2), (-5, -1), (-5, 0), (-5, 1), (-5, 2), (-5, 5)]
+    assert [taps[1, j] for j in range(7)] == [(-2, -5), (-3, -3), (-3, -2), (-3, 0), (-3, 2), (-3, 3), (-2, 5)]
+
+
+def test_axes_by_hand() -> None:
+    taps = TapPattern.composite(3, 4, "axes")
+    along = [-5, -3, -1, 0, 1, 3, 5]
+    assert list(taps.taps()) == [(i, j, along[i], along[j]) for i in range(7) for j in range(7)]
+
+
+def test_the_counts_of_the_report() -> None:
+    """Its example, d_in = 11 and d_out = 10: patches of side 31, 441 taps, 320 of them in five rings."""
+    rings = TapPattern.composite(11, 10)
+    assert (rings.size, rings.side, rings.reach) == (21, 31, 15)
+    distances = [max(abs(dy), abs(dx)) for dy, dx in offsets(rings)]
+    assert len(distances) == 441
+    assert sum(distance <= 5 for distance in distances) == 121
+    assert [distances.count(distance) for distance in (7, 9, 11, 13, 15)] == [48, 56, 64, 72, 80]
+    assert len(list(TapPattern.composite(11, 10, "axes").taps())) == 441
+    assert len(list(TapPattern.composite(11, 10, "literal").taps())) == 11**2 + 10**2
+
+
+@pytest.mark.parametrize(("inner", "outer"), PATTERNS)
+def test_the_area_of_the_report(inner: int, outer: int) -> None:
+    pattern = TapPattern.composite(inner, outer)
+    assert pattern.side**2 - pattern.size**2 == 2 * inner * outer + 3 * outer**2
+
+
+@pytest.mark.parametrize(("inner", "outer"), PATTERNS)
+@pytest.mark.parametrize("reading", READINGS)
+def test_patterns_are_symmetric_and_read_no_pixel_twice(inner: int, outer: int, reading: str) -> None:
+    pattern = TapPattern.composite(inner, outer, reading)  # type: ignore[arg-type]
+    places = offsets(pattern)
+    assert len(set(places)) == len(places)
+    assert set(places) == {(dx, dy) for dy, dx in places} == {(-dy, dx) for dy, dx in places}
+    assert max(max(abs(dy), abs(dx)) for dy, dx in places) == pattern.reach
+    inner_part = {(dy, dx) for dy, dx in places if max(abs(dy), abs(dx)) <= inner // 2}
+    assert len(inner_part) == inner**2
+    last = pattern.size - 1
+    assert {pattern.offset(0, 0), pattern.offset(last, last)} == {
+        (-pattern.reach, -pattern.reach),
+        (pattern.reach, pattern.reach),
+    }
+
+
+@pytest.mark.parametrize(("inner", "outer"), PATTERNS)
+def test_every_ring_keeps_its_corners_and_edge_centres(inner: int, outer: int) -> None:
+    places = set(offsets(TapPattern.composite(inner, outer)))
+    for ring in range(1, outer // 2 + 1):
+        distance = inner // 2 + 2 * ring
+        signs = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+        assert {(distance * a, distance * b) for a, b in signs} <= places
+
+
+def test_the_order_of_the_report() -> None:
+    """It stores the dense values first: 3/2 stores spatial 1 2 3 0 4."""
+    stored = ["s1", "s2", "s3", "s0", "s4"]
+    assert [stored[k] for k in TapPattern.composite(3, 2).from_paper_order()] == ["s0", "s1", "s2", "s3", "s4"]
+    order = TapPattern.composite(11, 10).from_paper_order()
+    assert sorted(order) == list(range(21))
+    assert order[5:16] == list(range(11))
+
+
+@pytest.mark.parametrize(("inner", "outer", "reading"), [(4, 2, "rings"), (0, 0, "rings"), (3, 1, "axes"), (3, 2, "x")])
+def test_sizes_that_cannot_be_centred_are_refused(inner: int, outer: int, reading: str) -> None:
+    with pytest.raises(SettingError, match=f"{inner} dense|{outer} dilated|'{reading}'"):
+        TapPattern.composite(inner, outer, reading)  # type: ignore[arg-type]
