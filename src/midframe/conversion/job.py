@@ -166,11 +166,8 @@ class _Job:
         maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))
         self.names = maker.names
         self.warnings += maker.warnings(self.plan.timeline)
-        try:
-            for pair in steps:
-                yield from maker.frames(pair, self.counts)
-        finally:
-            maker.close()
+        for pair in steps:
+            yield from maker.frames(pair, self.counts)
 
     def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
         # The first frame is there before the output is opened: a film that cannot be read leaves no trace.

@@ -15,9 +15,10 @@ from midframe.conversion.pairs import Pair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import DeviceError
+from midframe.networks.average import Average
 from midframe.networks.times import DEPTH, frames_at
 from midframe.ops.backends import survey
-from midframe.video.colour import Colour, from_rgb, made_planes, to_rgb, to_tensors
+from midframe.video.colour import Colour, from_rgb, made_planes, mean_planes, to_rgb, to_tensors
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.timeline import Timeline
 
@@ -35,11 +36,8 @@ class Maker:
         self.device = choose_device(settings.device)
         self.network = networks.load(settings.network).to(self.device)
         self.shader = None if settings.shader == "off" else pixel_shader.preset_named(settings.shader)
-        self._threads = torch.get_num_threads()
         if self.network.averages:
             self.shader = None
-            # So little work is slower on several threads while the encoder keeps all cores busy.
-            torch.set_num_threads(1)
         self.names = {
             "network": type(self.network).__name__.lower(),
             "shader": self.shader.name if self.shader else "off",
@@ -47,10 +45,6 @@ class Maker:
             "device": str(self.device),
         }
         self._newest: tuple[Frame, tuple[Tensor, ...], Tensor] | None = None
-
-    def close(self) -> None:
-        """Give torch its threads back."""
-        torch.set_num_threads(self._threads)
 
     def warnings(self, timeline: Timeline) -> list[str]:
         """What a person should know about the frames that are made."""
@@ -82,17 +76,21 @@ class Maker:
         positions = [] if pair.held else [slot.position for slot in pair.slots if 0 < slot.position < 1]
         if not positions:
             return {}
+        if isinstance(self.network, Average):
+            # Its answer is the mean that made frames are the difference to, so that there is nothing to compute.
+            return {t: mean_planes(pair.first.planes, pair.second.planes, float(t)) for t in positions}
         first_planes, first = self._load(pair.first)
         second_planes, second = self._load(pair.second)
         blend = None if self.shader is None else pixel_shader.blend_map(first, second, self.shader)
-        made = {}
-        for position, answer in frames_at(self.network, first, second, positions).items():
-            time = float(position)
+
+        def planes(answer: Tensor, time: float) -> tuple[Plane, ...]:
             if self.shader is not None and blend is not None:
                 answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
             change = answer[0] - torch.lerp(first[0], second[0], time)
-            made[position] = made_planes(first_planes, second_planes, time, change, self.layout, self.colour)
-        return made
+            return made_planes(first_planes, second_planes, time, change, layout=self.layout, colour=self.colour)
+
+        answers = frames_at(self.network, first, second, positions)
+        return {position: planes(answer, float(position)) for position, answer in answers}
 
     def _load(self, frame: Frame) -> tuple[tuple[Tensor, ...], Tensor]:
         """A frame's planes, and its RGB `[1, 3, H, W]`; the second frame of a pair is the first of the next."""

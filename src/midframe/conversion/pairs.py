@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from midframe.video.cuts import CutDetector, thumbnail
-from midframe.video.frame import Frame
+from midframe.video.frame import Frame, Plane
 from midframe.video.timeline import Slot, Timeline
 
 Held = Literal["cut", "gap", "lost", "same"]
@@ -52,7 +52,7 @@ def pairs(
         yield Pair(last, last, tuple(timeline.after(last.time, last.duration or last_duration)), "same")
 
 
-def luma_of(frame: Frame) -> object:
+def luma_of(frame: Frame) -> Plane:
     """The plane in which cuts are looked for: luma, or green."""
     return frame.planes[1 if frame.layout.family == "rgb" else 0]
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from midframe.conversion.make import Maker
-from midframe.conversion.pairs import Pair
+from midframe.conversion.pairs import Held, Pair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import InputError, SettingError
@@ -41,12 +41,9 @@ def make_picture(first: str, second: str, target: str, time: Fraction, settings:
     layout = layout_for(target, film.layout)
     colour = colour_for(layout, film.colour)
     maker = Maker(settings, film.layout, film.colour, (layout, colour))
-    try:
-        held = "same" if a.same_picture(b) else None
-        pair = Pair(a, b, (Slot(Fraction(0), Fraction(1), time),), held)
-        made = next(maker.frames(pair, Counts()))
-    finally:
-        maker.close()
+    held: Held | None = "same" if a.same_picture(b) else None
+    pair = Pair(a, b, (Slot(Fraction(0), Fraction(1), time),), held)
+    made = next(maker.frames(pair, Counts()))
     save_picture(made, colour, target, overwrite=settings.overwrite)
     return maker.names
 

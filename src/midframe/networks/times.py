@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
 from midframe.networks.base import InterpolationNetwork
@@ -16,16 +15,18 @@ DEPTH = 3
 
 def frames_at(
     network: InterpolationNetwork, first: Tensor, second: Tensor, times: Sequence[Fraction]
-) -> dict[Fraction, Tensor]:
-    """The network's frames `[B, 3, H, W]` at these times in (0, 1), between two frames `[B, 3, H, W]`.
+) -> Iterator[tuple[Fraction, Tensor]]:
+    """The network's frames `[B, 3, H, W]` at these times in (0, 1), between two frames `[B, 3, H, W]`, one by one.
 
     A network that makes only the middle is applied to its own frames again, three times at most; the nearest time that
     this reaches is taken.
     """
     batch = first.shape[0]
     if network.any_time:
-        return {t: network(first, second, first.new_full((batch,), float(t))) for t in times}
-    half = torch.full((batch,), 0.5, dtype=first.dtype, device=first.device)
+        for time in times:
+            yield time, network(first, second, first.new_full((batch,), float(time)))
+        return
+    half = first.new_full((batch,), 0.5)
     known = {Fraction(0): first, Fraction(1): second}
 
     def at(time: Fraction) -> Tensor:
@@ -34,7 +35,8 @@ def frames_at(
             known[time] = network(at(time - step), at(time + step), half)
         return known[time]
 
-    return {t: at(nearest_reached(t)) for t in times}
+    for time in times:
+        yield time, at(nearest_reached(time))
 
 
 def nearest_reached(time: Fraction) -> Fraction:

@@ -6,9 +6,8 @@ float, and is rounded once at the end. What the network answers is used as a dif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -88,13 +87,13 @@ def understand(
     Untagged: BT.709 from 720 lines up, else BT.601, limited range. Siting: left, top-left for BT.2020 with PQ or HLG,
     centre for JPEG and MPEG-1. Raises `InputError` for a matrix that Midframe does not know.
     """
-    tags = {"tag_matrix": matrix, "tag_range": colour_range, "tag_primaries": primaries, "tag_transfer": transfer}
+    tags = (matrix, colour_range, primaries, transfer)
     if layout.family == "rgb":
-        return Colour("rgb", full_range=True, **tags)
+        return Colour("rgb", True, "left", (), *tags)
     full_range = full_range_format or colour_range == 2
     if layout.family == "gray":
         full_range = full_range or (colour_range == 0 and codec in _FULL_RANGE_GRAY)
-        return Colour("gray", full_range, **tags)
+        return Colour("gray", full_range, "left", (), *tags)
     if matrix in _UNKNOWN:
         raise InputError(
             f"the film's colours are coded as {_UNKNOWN[matrix]}, which Midframe does not convert; "
@@ -112,7 +111,7 @@ def understand(
         siting = "centre"
     elif name == "bt2020" and transfer in (PQ, HLG):
         siting = "topleft"
-    return Colour(name, full_range, siting, tuple(guessed), **tags)
+    return Colour(name, full_range, siting, tuple(guessed), *tags)
 
 
 _FULL_RANGE_GRAY = ("png", "mjpeg", "tiff", "bmp", "gif", "webp", "pgm", "pam", "jpeg2000", "rawvideo")
@@ -136,8 +135,8 @@ def to_rgb(planes: Sequence[Tensor], layout: Layout, colour: Colour) -> Tensor:
         return luma.expand(3, -1, -1)
     height, width = luma.shape
     chroma = torch.stack((planes[1], planes[2])).sub_(neutral).mul_(1 / chroma_scale)
-    chroma = _upsample(chroma, 2, width, 1 << layout.shift_x, colour.siting != "centre")
-    cb, cr = _upsample(chroma, 1, height, 1 << layout.shift_y, colour.siting == "topleft")
+    chroma = _upsample(chroma, 2, width, layout.shift_x, colour.siting != "centre")
+    cb, cr = _upsample(chroma, 1, height, layout.shift_y, colour.siting == "topleft")
     red, blue = MATRICES[colour.matrix]
     green = 1 - red - blue
     out = luma.new_empty(3, height, width)
@@ -148,47 +147,62 @@ def to_rgb(planes: Sequence[Tensor], layout: Layout, colour: Colour) -> Tensor:
     return out
 
 
-def differences(rgb: Tensor, layout: Layout, colour: Colour) -> tuple[Tensor, ...]:
-    """The linear part of the way from RGB `[3, H, W]` to planes: what a difference in RGB is in code values."""
-    scale, _, chroma_scale, _ = _codes(layout, colour)
-    if layout.family == "rgb":
-        return tuple((rgb * scale).unbind(0))
-    if layout.family == "gray":
-        return (rgb.mean(0) * scale,)
-    red, blue = MATRICES[colour.matrix]
-    luma = rgb[0] * red + rgb[1] * (1 - red - blue) + rgb[2] * blue
-    chroma = torch.stack(((rgb[2] - luma) / (2 * (1 - blue)), (rgb[0] - luma) / (2 * (1 - red))))
-    chroma = _downsample(chroma, 2, 1 << layout.shift_x, colour.siting != "centre")
-    chroma = _downsample(chroma, 1, 1 << layout.shift_y, colour.siting == "topleft")
-    return (luma * scale, chroma[0] * chroma_scale, chroma[1] * chroma_scale)
-
-
 def made_planes(
     first: Sequence[Tensor],
     second: Sequence[Tensor],
     time: float,
-    change: Tensor | None,
+    change: Tensor,
+    *,
     layout: Layout,
     colour: Colour,
 ) -> tuple[Plane, ...]:
     """The planes of a made frame: the weighted mean of the source planes plus what the network changed in it.
 
     first, second: code values as float tensors; change: network answer minus the weighted mean of the RGB frames
-    `[3, H, W]`, or None for none. So equal frames come out exact at any sub-sampling and out of gamut, and what the
-    network leaves alone is not touched by conversion. Rounded once, halves up, and clipped only then.
+    `[3, H, W]`. So equal frames come out exact at any sub-sampling and out of gamut, and what the network leaves alone
+    is not touched by conversion. Chroma goes back by the exact inverse of the interpolation in `to_rgb`: else hard
+    edges of the source frames would show through as ghosts. Rounded once, halves up, and clipped only then.
     """
-    mean = [torch.lerp(a, b, time) for a, b in zip(first, second, strict=True)]
-    if change is not None:
-        mean = [a.add_(d) for a, d in zip(mean, differences(change, layout, colour), strict=True)]
-    return tuple(_round(plane, layout) for plane in mean)
+    changes = _components(change, layout, colour, _INVERSE)
+    made = [torch.lerp(a, b, time).add_(d) for a, b, d in zip(first, second, changes, strict=True)]
+    return tuple(_round(plane, layout) for plane in made)
+
+
+def mean_planes(first: Sequence[Plane], second: Sequence[Plane], time: float) -> tuple[Plane, ...]:
+    """The weighted mean of two frames' planes, rounded halves up: `made_planes` without any change."""
+    made = []
+    for a, b in zip(first, second, strict=True):
+        mean = np.subtract(b, a, dtype=np.float32)
+        mean *= np.float32(time)
+        mean += a
+        mean += np.float32(0.5)
+        made.append(mean.astype(a.dtype))  # cuts off, and no value is below 0
+    return tuple(made)
 
 
 def from_rgb(rgb: Tensor, layout: Layout, colour: Colour) -> tuple[Plane, ...]:
     """The planes of an RGB picture `[3, H, W]`, rounded once and clipped to the codes."""
     _, black, _, neutral = _codes(layout, colour)
     offsets = (black, neutral, neutral) if layout.family == "yuv" else (black,) * 3
-    planes = differences(rgb, layout, colour)
+    planes = _components(rgb, layout, colour, _SMOOTH)
     return tuple(_round(plane + offset, layout) for plane, offset in zip(planes, offsets, strict=False))
+
+
+def _components(rgb: Tensor, layout: Layout, colour: Colour, taps: _Taps) -> tuple[Tensor, ...]:
+    """The linear part of the way from RGB `[3, H, W]` to planes: code values without their offsets."""
+    scale, _, chroma_scale, _ = _codes(layout, colour)
+    if layout.family == "rgb":
+        return tuple((rgb * scale).unbind(0))
+    if layout.family == "gray":
+        return (rgb.mean(0) * scale,)
+    red, blue = MATRICES[colour.matrix]
+    luma = (rgb[0] * red).add_(rgb[1], alpha=1 - red - blue).add_(rgb[2], alpha=blue)
+    chroma = torch.stack((rgb[2], rgb[0])).sub_(luma)
+    chroma = _downsample(chroma, 1, layout.shift_y, taps[colour.siting == "topleft"])
+    chroma = _downsample(chroma, 2, layout.shift_x, taps[colour.siting != "centre"])
+    cb = chroma[0] * (chroma_scale / (2 * (1 - blue)))
+    cr = chroma[1] * (chroma_scale / (2 * (1 - red)))
+    return (luma.mul_(scale), cb, cr)
 
 
 def _codes(layout: Layout, colour: Colour) -> tuple[float, float, float, float]:
@@ -207,38 +221,45 @@ def _round(plane: Tensor, layout: Layout) -> Plane:
     return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
 
 
-@lru_cache(maxsize=32)
-def _positions(
-    length: int, size: int, factor: int, cosited: bool, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `size` fine samples: the two coarse ones beside it and the weight of the second."""
-    fine = torch.arange(size, dtype=torch.float64)
-    at = (fine / factor if cosited else (fine + 0.5) / factor - 0.5).clamp_(0, length - 1)
-    low = at.floor().long()
-    return low.to(device), (low + 1).clamp(max=length - 1).to(device), (at - low).float().to(device)
+_Taps = Mapping[bool, tuple[float, ...]]
+
+# How chroma is halved, for samples that lie on every second pixel (True) or between two (False). Either smoothing, for
+# pictures that were RGB from the beginning, or the shortest symmetric inverse of `_upsample`, for those that came from
+# YUV: the low-pass filters of the biorthogonal wavelets 5/3 and 3/1 (Cohen, Daubechies, Feauveau 1992), whose duals are
+# linear interpolation. Moved by half a chroma sample it is the interpolation (-1, 9, 9, -1) / 16.
+_SMOOTH: _Taps = {True: (0.25, 0.5, 0.25), False: (0.5, 0.5)}
+_INVERSE: _Taps = {True: (-0.125, 0.25, 0.75, 0.25, -0.125), False: (-0.25, 0.75, 0.75, -0.25)}
 
 
-def _upsample(planes: Tensor, axis: int, size: int, factor: int, cosited: bool) -> Tensor:
-    """`[N, h, w]` to `size` samples along one axis: linear, the ends held."""
-    if factor == 1:
+def _upsample(planes: Tensor, axis: int, size: int, shift: int, cosited: bool) -> Tensor:
+    """`[N, h, w]` to `size` samples along one axis, doubled `shift` times: linear, the ends held."""
+    if shift == 0:
         return planes
-    low, high, weight = _positions(planes.shape[axis], size, factor, cosited, planes.device)
-    weight = weight if axis == 2 else weight[:, None]
-    return torch.lerp(planes.index_select(axis, low), planes.index_select(axis, high), weight)
+    planes = _upsample(planes, axis, -(-size // 2), shift - 1, cosited)
+    count = planes.shape[axis]
+    following = planes.index_select(axis, _neighbours(count, 1, planes.device))
+    if cosited:
+        pair = (planes, torch.lerp(planes, following, 0.5))
+    else:
+        before = planes.index_select(axis, _neighbours(count, -1, planes.device))
+        pair = (torch.lerp(planes, before, 0.25), torch.lerp(planes, following, 0.25))
+    doubled = torch.stack(pair, axis + 1).flatten(axis, axis + 1)
+    return doubled if doubled.shape[axis] == size else doubled.narrow(axis, 0, size)
 
 
-def _downsample(planes: Tensor, axis: int, factor: int, cosited: bool) -> Tensor:
-    """`[N, H, W]` to every `factor`-th sample along one axis: a tent around co-sited samples, else the mean."""
-    if factor == 1:
-        return planes
-    kernel = [1 - abs(k) / factor for k in range(1 - factor, factor)] if cosited else [1.0] * factor
-    before = factor - 1 if cosited else 0
-    length = planes.shape[axis]
-    count = -(-length // factor)
-    after = max((count - 1) * factor + len(kernel) - before - length, 0)
-    padded = F.pad(planes, (before, after) if axis == 2 else (0, 0, before, after), mode="replicate")
-    span = (count - 1) * factor + 1
-    total = torch.zeros(())
-    for k, weight in enumerate(kernel):
-        total = total + padded.narrow(axis, k, span)[(slice(None),) * axis + (slice(None, None, factor),)] * weight
-    return total / sum(kernel)
+def _neighbours(count: int, step: int, device: torch.device) -> Tensor:
+    return torch.arange(step, count + step, device=device).clamp_(0, count - 1)
+
+
+def _downsample(planes: Tensor, axis: int, shift: int, taps: tuple[float, ...]) -> Tensor:
+    """`[N, H, W]` halved `shift` times along one axis, the ends held."""
+    for _ in range(shift):
+        count = -(-planes.shape[axis] // 2)
+        before = (len(taps) - 1) // 2
+        after = 2 * (count - 1) + len(taps) - before - planes.shape[axis]
+        padded = F.pad(planes, (before, after) if axis == 2 else (0, 0, before, after), mode="replicate")
+        phases = [padded[(slice(None),) * axis + (slice(k, None, 2),)] for k in (0, 1)]
+        planes = phases[0].narrow(axis, 0, count) * taps[0]
+        for k, weight in enumerate(taps[1:], start=1):
+            planes.add_(phases[k % 2].narrow(axis, k // 2, count), alpha=weight)
+    return planes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -113,9 +112,9 @@ def thumbnail(luma: NDArray[Any], depth: int) -> Thumbnail:
 
     `luma` `[h, w]` is its luma (or gray, or green) plane, integers of `depth` bits, of any size and range.
     """
-    rows = luma[:: max(1, luma.shape[0] // ROWS)].astype(np.float32)
-    cells = _averaging(rows.shape[0]) @ (rows @ _averaging(rows.shape[1]).T)
-    cells *= np.float32(255 / ((1 << depth) - 1))
+    rows = luma[:: max(1, luma.shape[0] // ROWS)]
+    means = _cell_means(_cell_means(rows, 1), 0) * (255 / ((1 << depth) - 1))
+    cells = means.astype(np.float32)
     return Thumbnail(cells, np.sort(cells, axis=None))
 
 
@@ -154,13 +153,18 @@ REPEATED = 0.004  # a distance below this is a repeated frame
 ALIKE = 0.6  # frames nearer than this share of the threshold are one shot
 
 
-@lru_cache(maxsize=16)
-def _averaging(size: int) -> Array:
-    """The matrix `[GRID, size]` that averages a line of pixels into cells, edge pixels shared by area."""
+def _cell_means(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """Values averaged into `GRID` cells along one axis, those at the edge of two cells shared by area."""
+    # By running sums: a matrix product would wait for BLAS threads while the encoder keeps all cores busy.
+    size = values.shape[axis]
+    whole = np.uint32 if values.dtype.kind == "u" else np.float64
+    sums = np.cumsum(values, axis=axis, dtype=whole)
     edges = np.linspace(0, size, GRID + 1)
-    pixel = np.arange(size)
-    overlap = np.clip(np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel), 0, 1)
-    return np.asarray(overlap / overlap.sum(1, keepdims=True), np.float32)
+    before = np.minimum(edges.astype(np.intp), size - 1)
+    share = np.expand_dims(edges - before, 1 - axis)
+    up_to = np.take(sums, before, axis) - (1 - share) * np.take(values, before, axis)
+    means: NDArray[np.float64] = np.diff(up_to, axis=axis) * (GRID / size)
+    return means
 
 
 def _without_bars(a: Array, b: Array) -> tuple[Array, Array]:
@@ -185,7 +189,7 @@ def _unexplained(a: Array, b: Array) -> tuple[Array, Array]:
     corners = [(i * h, j * w) for i in range(BLOCKS) for j in range(BLOCKS)]
     shifted = np.stack([windows[y : y + n, x : x + n].reshape(n * n, h * w) for y, x in corners])
     energy = np.maximum(np.einsum("bsp,bsp->bs", shifted, shifted) - shifted.sum(2) ** 2 / (h * w), 0)
-    common = (shifted @ blocks)[..., 0]
+    common = np.einsum("bsp,bp->bs", shifted, blocks[..., 0])
     gain = np.clip(common / (energy + 1e-3), 1 / GAIN, GAIN)
     left = (structure[:, None] - 2 * gain * common + gain**2 * energy).min(1)
     return np.clip(left, 0, 4 * structure), structure + np.float32(h * w * NOISE**2)

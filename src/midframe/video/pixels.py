@@ -7,6 +7,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.plane import VideoPlane
+from numpy.typing import NDArray
 
 from midframe.errors import InputError
 from midframe.video.frame import Layout, Plane, planar_layout
@@ -57,7 +59,7 @@ def planes_of(frame: av.VideoFrame) -> tuple[tuple[Plane, ...], Layout, Plane | 
     if name in _SEMI_PLANAR:
         return (*_semi_planar(frame, name),)
     if name in _PACKED_YUV:
-        pixels = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, abs(frame.planes[0].line_size))[: frame.height]
+        pixels = _rows(frame.planes[0])
         at = _PACKED_YUV[name]
         width = frame.width
         chroma = -(-width >> 1)
@@ -73,7 +75,7 @@ def planes_of(frame: av.VideoFrame) -> tuple[tuple[Plane, ...], Layout, Plane | 
         pixels = _samples(frame, 0, 2, np.uint8 if name == "ya8" else np.dtype(f"{'>' if 'be' in name else '<'}u2"))
         return (_native(pixels[..., 0]),), layout, _native(pixels[..., 1])
     if name == "pal8":
-        palette = np.frombuffer(frame.planes[1], np.uint32)[:256].astype(np.uint32)
+        palette = np.frombuffer(memoryview(frame.planes[1]), np.uint32)[:256]
         colours = palette[_samples(frame, 0, 1, np.uint8)[..., 0]]
         r, g, b, a = ((colours >> shift).astype(np.uint8) for shift in (16, 8, 0, 24))
         return (r, g, b), layout, a
@@ -170,15 +172,18 @@ _REPACKED = {
 }
 
 
+def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    """The bytes of one plane `[h, bytes of a line]`, the upper line first, with the padding at the line ends."""
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))[: plane.height]
+    return rows[::-1] if plane.line_size < 0 else rows
+
+
 def _samples(frame: av.VideoFrame, index: int, components: int, dtype: Any) -> Plane:
     """One plane as a writable view `[h, w, components]`, without the padding at the line ends."""
     plane = frame.planes[index]
-    width = plane.width
-    itemsize = np.dtype(dtype).itemsize
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))
-    if plane.line_size < 0:
-        rows = rows[::-1]
-    return rows[: plane.height, : width * components * itemsize].view(dtype).reshape(plane.height, width, components)
+    used = plane.width * components * np.dtype(dtype).itemsize
+    samples: Plane = _rows(plane)[:, :used].view(dtype)
+    return samples.reshape(plane.height, plane.width, components)
 
 
 def _semi_planar(frame: av.VideoFrame, name: str) -> tuple[tuple[Plane, ...], Layout, None]:
