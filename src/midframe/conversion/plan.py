@@ -227,14 +227,14 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
         return replace(timeline, start=Fraction(0))
     if trimmed:
         return timeline
+    # The film's own packets do not count: an edit list may hide the first of them.
+    firsts = [s.info.first for s in streams if s.kept and s.action != "encode" and s.info.first is not None]
     if film.container in _FREE_CLOCKS and timeline.start > FREE_CLOCK_LIMIT:
-        firsts = [s.info.first for s in streams if s.kept and s.info.first is not None]
         timeline = replace(timeline, start=timeline.start - min([origin, *firsts]))
     earliest = timeline.start
     if container in ("matroska", "webm"):
         # These shift everything but the chapters where a packet starts below 0; so everything is shifted here.
-        firsts = [timeline.place(s.info.first) for s in streams if s.kept and s.info.first is not None]
-        earliest = min([earliest, *firsts])
+        earliest = min([earliest, *(timeline.place(first) for first in firsts)])
     if earliest < 0:
         milliseconds = -(earliest * 1000 // 1)
         timeline = replace(timeline, start=timeline.start + Fraction(milliseconds, 1000))

