@@ -108,8 +108,8 @@ def test_flash_is_no_cut_but_a_change_of_scene_is(length: int) -> None:
 
 
 def test_fade_dissolve_flicker_and_caption_are_no_cuts() -> None:
-    one, two = pan(7, 24, 1), pan(8, 24, 1)
-    share = np.clip((np.arange(24) - 4) / 12, 0, 1)
+    one, two = pan(7, 40, 1), pan(8, 40, 1)
+    share = np.clip((np.arange(40) - 4) / 30, 0, 1)
     dissolve = [np.round((1 - s) * a + s * b).astype(np.uint8) for s, a, b in zip(share, one, two, strict=True)]
     fade = [np.round(16 + (1 - s) * (a - 16.0)).astype(np.uint8) for s, a in zip(share, one, strict=True)]
     flicker = [np.round(a * (1.0 if k % 2 else 0.8)).astype(np.uint8) for k, a in enumerate(one)]

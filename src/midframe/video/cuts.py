@@ -14,7 +14,7 @@ from midframe.errors import SettingError
 
 Array = NDArray[np.float32]
 
-THRESHOLD = 0.35
+THRESHOLD = 0.37
 """A pair whose score is above this is a cut. Cuts mostly score 0.6 to 1.2, motion below 0.1."""
 
 DELAY = 2
@@ -144,7 +144,7 @@ ROWS = 240  # about as many rows of the picture are read
 BLOCKS = 4  # blocks each way
 REACH = 5  # cells a block may move
 GAIN = 2.0  # the factor by which its contrast may change
-NOISE = 2.0  # standard deviation, in levels of 255, below which structure counts for nothing
+NOISE = 1.0  # standard deviation, in levels of 255, below which structure counts for nothing
 BAR = 6.0  # levels of 255 by which a letterbox bar may vary
 BRIGHTNESS = 1.5  # weight of the brightness distributions
 NEIGHBOUR = 1.5  # how many times the neighbours' distance is taken off
