@@ -16,6 +16,9 @@ from midframe.ops import cost_volume, separable_convolution, warp
 
 SLOPE = 0.2
 """Of every leaky ReLU, the paper's."""
+GAIN = 0.1
+"""Of the decoders' answers: one step of Adam changes all weights alike, and what a thousand of them say together would
+throw motions out of the picture, where they have no gradient to come back by."""
 
 
 @dataclass(frozen=True)
@@ -187,17 +190,21 @@ def depth_for(height: int, width: int) -> int:
 
 
 class _Convolution(nn.Conv2d):
-    """A convolution that runs in the type of its input."""
+    """A convolution that runs in the type of its input. gain: what weights and bias are multiplied by."""
+
+    gain = 1.0
 
     def forward(self, maps: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(maps.dtype)
-        return F.conv2d(maps, self.weight.to(maps.dtype), bias, self.stride, self.padding)
+        weight, bias = self.weight, self.bias
+        if self.gain != 1:
+            weight, bias = weight * self.gain, bias * self.gain  # type: ignore[operator, assignment]
+        return F.conv2d(maps, weight.to(maps.dtype), bias.to(maps.dtype), self.stride, self.padding)  # type: ignore[union-attr, arg-type]
 
 
 def _convolution(channels: int, out: int, kernel: int = 3, stride: int = 1) -> _Convolution:
     made = _Convolution(channels, out, kernel, stride, padding=(kernel - 1) // 2)
     nn.init.kaiming_normal_(made.weight, SLOPE)
-    nn.init.zeros_(made.bias)
+    nn.init.zeros_(made.bias)  # type: ignore[arg-type]
     return made
 
 
@@ -241,6 +248,7 @@ class _Decoder(nn.Module):
         self.carry = _convolution(coarser, hidden, kernel=1)
         self.inner = nn.ModuleList(_inner(hidden) for _ in range(blocks))
         self.head = _convolution(hidden, out)
+        self.head.gain = GAIN
         nn.init.zeros_(self.head.weight)
 
     def forward(self, matched: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:

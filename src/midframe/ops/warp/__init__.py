@@ -7,6 +7,7 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.ops.backends import choose
+from midframe.ops.halide_maps import memory_format_of
 from midframe.ops.warp import registration
 from midframe.ops.warp.reference import warp_reference, warp_torch
 
@@ -34,7 +35,8 @@ def warp(image: Tensor, motion: Tensor, *, backend: str = "auto") -> Tensor:
     if name == "halide":
         warped: Tensor = registration.warp(image, motion)
         return warped
-    return (warp_reference if name == "reference" else warp_torch)(image, motion)
+    run = warp_reference if name == "reference" else warp_torch
+    return run(image, motion).contiguous(memory_format=memory_format_of(image))
 
 
 def _check(image: Tensor, motion: Tensor) -> None:
