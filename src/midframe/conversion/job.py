@@ -8,20 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from midframe.conversion.make import Maker
 from midframe.conversion.pairs import Pair, pairs
-from midframe.conversion.pipeline import Pipeline, Stage
-from midframe.conversion.plan import Plan, make_plan
+from midframe.conversion.pipeline import Pipeline, Stage, aside
+from midframe.conversion.plan import Plan, check_target, make_plan
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import Source, open_source
 from midframe.conversion.summary import Counts, Summary
 from midframe.conversion.target import open_sink, remove_part
 from midframe.conversion.verify import verify
-from midframe.errors import InputError
+from midframe.errors import InputError, MidframeError, OutputError
 from midframe.video.cuts import CutDetector
 from midframe.video.frame import Frame
+from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.sink import Sink
 
@@ -73,12 +75,63 @@ def convert(
         settings = replace(settings, **wishes)
     settings = settings or Settings(**wishes)
     cancel = cancel or threading.Event()
+    progress = progress or (lambda _: None)
+    place = _claim(target)
+    job: _Job | None = None
+    try:
+        job = _planned(source, target, settings, progress, cancel)
+        return job.summary(dry_run=True) if dry_run else job.run()
+    finally:
+        if job is None or job.pipeline.join(0):
+            _targets.discard(place)
+        else:
+            # An encoder that could not be interrupted deletes its file when it is done: not that of the next try.
+            threading.Thread(target=_discard_later, args=(place, job.pipeline), daemon=True).start()
+
+
+_targets: set[Path] = set()
+_guard = threading.Lock()
+
+
+def _claim(target: str) -> Path:
+    """Note that a conversion of this process writes to a target; two would share its unfinished file."""
+    place = Path(target).absolute()
+    with _guard:
+        if place in _targets and target != "-":
+            raise OutputError(f"{target} is being written by another conversion of this process")
+        _targets.add(place)
+    return place
+
+
+def _discard_later(place: Path, pipeline: Pipeline) -> None:
+    pipeline.join(None)
+    _targets.discard(place)
+
+
+def _planned(
+    source: str,
+    target: str,
+    settings: Settings,
+    progress: Callable[[Progress], None],
+    cancel: threading.Event,
+) -> _Job:
     began = time.monotonic()
-    opened = open_source(source, settings)
-    plan = make_plan(opened.film, source, target, settings)
-    seconds = {"plan": time.monotonic() - began}
-    job = _Job(source, plan, opened, settings, cancel, progress or (lambda _: None), seconds)
-    return job.summary(dry_run=True) if dry_run else job.run()
+    check_target(source, target, settings)
+
+    def work(stopped: Callable[[], bool]) -> tuple[Source, Plan]:
+        opened = open_source(source, settings, stopped)
+        return opened, make_plan(opened.film, source, target, settings)
+
+    opened, plan = aside(work, lambda: progress(Progress("plan", 0, None, time.monotonic() - began)), cancel.is_set)
+    return _Job(
+        source,
+        plan,
+        opened,
+        settings,
+        cancel=cancel,
+        progress=progress,
+        seconds={"plan": time.monotonic() - began},
+    )
 
 
 class _Job:
@@ -90,6 +143,7 @@ class _Job:
         plan: Plan,
         opened: Source,
         settings: Settings,
+        *,
         cancel: threading.Event,
         progress: Callable[[Progress], None],
         seconds: dict[str, float],
@@ -106,10 +160,7 @@ class _Job:
         self.warnings = list(plan.warnings)
         self.names = {"network": settings.network, "shader": settings.shader, "backend": "", "device": settings.device}
         self.sink: Sink | None = None
-
-    def run(self) -> Summary:
-        began = time.monotonic()
-        pipeline = self._pipeline = Pipeline(
+        self.pipeline = Pipeline(
             [
                 Stage("decode", lambda _: self.opened.read(self.report, self._stopped)),
                 Stage("pair", self._pairs),
@@ -117,16 +168,23 @@ class _Job:
                 Stage("encode", self._encode),
             ]
         )
+
+    def run(self) -> Summary:
+        began, pipeline = time.monotonic(), self.pipeline
         try:
             pipeline.run(lambda: self._tell("convert", began), self.cancel.is_set)
             self.seconds |= pipeline.busy
             self._check_complete()
-            assert self.sink is not None
-            self._tell("verify", began)
+            sink = self.sink
+            assert sink is not None
             verifying = time.monotonic()
-            verify(self.sink, self.plan, self.counts.written, self.cancel.is_set)
+            aside(
+                lambda stopped: verify(sink, self.plan, self.counts.written, stopped),
+                lambda: self._tell("verify", began),
+                self.cancel.is_set,
+            )
             self.seconds["verify"] = time.monotonic() - verifying
-            self.sink.commit()
+            sink.commit()
         except BaseException:
             # An encoder that is busy cannot be interrupted: its file goes at once, its thread when it is done.
             if pipeline.join(1.0) and self.sink is not None:
@@ -138,9 +196,9 @@ class _Job:
         return self.summary(dry_run=False)
 
     def summary(self, *, dry_run: bool) -> Summary:
-        report = self.report
+        report, film, end = self.report, self.plan.film, self.settings.end
         self.counts.read = report.frames
-        ended = report.ended_early or (self.plan.film.ends_early and not dry_run)
+        ended = report.ended_early or (film.ends_early and (end is None or end > film.last_time))
         return Summary(
             source=self.source,
             target=self.plan.target,
@@ -151,11 +209,11 @@ class _Job:
             report=report,
             names=self.names,
             seconds=self.seconds,
-            warnings=tuple(dict.fromkeys([*self.warnings, *_damage_warnings(report)])),
+            warnings=tuple(dict.fromkeys([*self.warnings, *_damage_warnings(film, report)])),
         )
 
     def _stopped(self) -> bool:
-        return self.cancel.is_set() or self._pipeline.stop.is_set()
+        return self.cancel.is_set() or self.pipeline.stop.is_set()
 
     def _pairs(self, frames: Iterator[Frame]) -> Iterator[Pair]:
         detector = CutDetector() if self.settings.cuts else None
@@ -171,43 +229,63 @@ class _Job:
 
     def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
         # The first frame is there before the output is opened: a film that cannot be read leaves no trace.
-        for frame in frames:
-            if self.sink is None:
-                self.sink = open_sink(self.plan, self.settings)
-            self.sink.write(frame)
-            self.counts.written += 1
-            yield
-        if self.sink is not None:
-            self.sink.finish()
+        try:
+            for frame in frames:
+                if self.sink is None:
+                    self.sink = open_sink(self.plan, self.settings)
+                self._check_time(frame)
+                self.sink.write(frame)
+                self.counts.written += 1
+                yield
+            if self.sink is not None:
+                self.sink.finish()
+        except BaseException:
+            if self.sink is not None:
+                self.sink.abort()
+            raise
 
     def _tell(self, stage: str, began: float) -> None:
         self.progress(Progress(stage, self.counts.written, self.plan.frames, time.monotonic() - began))
 
+    def _check_time(self, frame: Frame) -> None:
+        """Each frame comes when it was planned."""
+        times, number = self.plan.times, self.counts.written
+        if times is None:
+            return
+        if number >= len(times) or frame.time != times[number] * self.plan.time_base:
+            planned = f"{float(times[number] * self.plan.time_base):.6f} s" if number < len(times) else "nothing"
+            raise MidframeError(f"output frame {number} came at {float(frame.time):.6f} s, {planned} was planned")
+
     def _check_complete(self) -> None:
-        """What was written is what was planned, or something was reported that says why not."""
+        """As many frames were written as planned, or it was reported why not."""
         planned, report = self.plan.frames, self.report
-        excused = report.ended_early or report.dropped or report.unshown
-        if planned is not None and self.counts.written != planned and not excused:
+        if self.counts.written == 0:
+            raise InputError(f"{self.source}: there is no frame in it that can be read")
+        if planned is not None and self.counts.written != planned and not report.ended_early:
             raise InputError(
                 f"{self.source}: {planned} output frames were planned, {self.counts.written} came out; "
                 f"{report.frames} frames were read"
             )
 
 
-def _damage_warnings(report: ReadReport) -> list[str]:
-    said = []
+def _damage_warnings(film: Film, report: ReadReport) -> list[str]:
+    said = _first_few(list(film.problems), "more signs of damage")
+    if film.not_shown:
+        said.append(f"{film.not_shown} frames before the first key frame cannot be decoded and are left out")
     if report.damaged and report.first_damaged is not None:
         said.append(f"{report.damaged} frames are damaged, the first at {float(report.first_damaged):.3f} s")
     if report.lost:
-        said.append(f"{report.lost} frames could not be decoded; the frame before them is held")
-    if report.dropped:
-        said.append(f"{report.dropped} frames whose time does not rise were dropped")
-    if report.unshown:
-        said.append(f"{report.unshown} frames before the first key frame cannot be decoded")
+        said.append(f"{report.lost} frames could not be decoded; a frame beside them is held")
+    if report.dropped > film.duplicates:
+        said.append(f"{report.dropped - film.duplicates} frames that came at an unexpected time were dropped")
     if report.ended_early:
         said.append(f"the film ends early: {report.ended_early}")
-    for text, count in report.messages.most_common(5):
-        said.append(f"while reading, {text}" + (f" ({count} times)" if count > 1 else ""))
+    messages = [f"while reading, {t}" + (f" ({n} times)" if n > 1 else "") for t, n in report.messages.most_common()]
+    said += _first_few(messages, "more messages while reading")
     if report.losses:
         said.append(f"{', '.join(sorted(report.losses))} cannot be kept")
     return said
+
+
+def _first_few(texts: list[str], rest: str) -> list[str]:
+    return texts if len(texts) <= 5 else [*texts[:4], f"{len(texts) - 4} {rest}"]

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from midframe.errors import Cancelled
+
+T = TypeVar("T")
 
 DEPTH = 4
 """How many items wait between two stages at most."""
@@ -48,22 +50,19 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
         try:
-            while not self._done.wait(0.1):
-                tick()
-                if cancelled():
-                    raise Cancelled("stopped")
+            _wait_for(self._done, tick, cancelled)
         finally:
             self.stop.set()
         if self._error is not None:
             raise self._error
         tick()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the threads to end; whether they did."""
-        until = time.monotonic() + timeout
+    def join(self, timeout: float | None) -> bool:
+        """Wait for the threads to end, with None however long that takes; whether they did."""
+        until = None if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(max(0.0, until - time.monotonic()))
+                thread.join(None if until is None else max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self, k: int) -> None:
@@ -117,6 +116,40 @@ class Pipeline:
                     continue
         finally:
             waited[0] += time.monotonic() - began
+
+
+def aside(work: Callable[[Callable[[], bool]], T], tick: Callable[[], None], cancelled: Callable[[], bool]) -> T:
+    """What `work` gives, done in a thread of its own, so that this one stays free for signals and `tick`.
+
+    `work` is given a function that says whether it should stop. Raises what `work` raises, or `Cancelled`.
+    """
+    done, left = threading.Event(), threading.Event()
+    result: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work(lambda: left.is_set() or cancelled()))
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="midframe-aside", daemon=True).start()
+    try:
+        _wait_for(done, tick, cancelled)
+    finally:
+        left.set()
+    if errors:
+        raise errors[0]
+    return result[0]
+
+
+def _wait_for(done: threading.Event, tick: Callable[[], None], cancelled: Callable[[], bool]) -> None:
+    while not done.wait(0.1):
+        tick()
+        if cancelled():
+            raise Cancelled("the conversion was stopped; nothing was left behind")
 
 
 _END = object()

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from midframe.errors import SettingError
-from midframe.video.reader import Deinterlace
+from midframe.video.deinterlace import Deinterlace
 from midframe.video.streams import Audio
 
 

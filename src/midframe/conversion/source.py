@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from midframe.conversion.settings import Settings
 from midframe.video.animations import probe_webp, read_webp
@@ -13,13 +13,13 @@ from midframe.video.frame import Frame
 from midframe.video.picture_names import is_pictures
 from midframe.video.pictures import probe_pictures, read_pictures
 from midframe.video.probe import Film, probe
-from midframe.video.reader import ReadReport, read_frames, read_pipe
+from midframe.video.reader import ReadReport, read_frames, read_pipe, require_whole
 
 
 class Read(Protocol):
     """Reads the frames of a source, reporting as it goes."""
 
-    def __call__(self, report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]: ...
+    def __call__(self, report: ReadReport, cancelled: Callable[[], bool], /) -> Iterator[Frame]: ...
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,11 @@ class Source:
     read: Read
 
 
-def open_source(path: str, settings: Settings) -> Source:
-    """Understand what is given as input. Raises `InputError`, one line, where nothing can be read from it."""
+def open_source(path: str, settings: Settings, cancelled: Callable[[], bool] = lambda: False) -> Source:
+    """Understand what is given as input.
+
+    Raises `InputError`, one line, where nothing can be read from it or its end is missing, and `Cancelled`.
+    """
     if path == "-" or _is_fifo(path):
         film, frames = read_pipe(path)
         return Source(film, frames)
@@ -40,10 +43,11 @@ def open_source(path: str, settings: Settings) -> Source:
     elif Path(path).suffix.lower() == ".webp":
         film, reader = probe_webp(path), read_webp
     else:
-        film, reader = probe(path), None
+        film, reader = probe(path, cancelled), None
+        require_whole(film, settings.end, settings.keep_going)
 
     def read(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
-        common = {
+        common: dict[str, Any] = {
             "start": settings.start,
             "end": settings.end,
             "keep_going": settings.keep_going,

@@ -15,30 +15,42 @@ import av.logging
 class DamageLog(logging.Handler):
     """Collects the errors that the named demuxers and decoders log while it is open; a context manager.
 
-    FFmpeg's log is one for the whole process: of two conversions that run side by side with the same decoder, both see
-    what either logs. A damaged film can log without end, so only `LIMIT` different messages are kept.
+    messages: where they are counted. FFmpeg's log is one for the whole process. What the thread that opened another
+    log says is not taken; but a decoder's own threads say nothing of whom they work for, so of two films that are
+    decoded side by side with the same decoder both count what its threads log. A damaged film can log without end:
+    only `LIMIT` different messages are kept.
     """
 
     LIMIT = 100
-    _open: ClassVar[int] = 0
-    _guard = threading.Lock()
+    _open: ClassVar[list[DamageLog]] = []
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+    _before: ClassVar[tuple[int | None, bool]] = (None, True)
 
-    def __init__(self, components: Collection[str]) -> None:
+    def __init__(self, components: Collection[str], messages: Counter[str] | None = None) -> None:
         super().__init__(logging.ERROR)
         self.components = frozenset(components)
-        self.messages: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter() if messages is None else messages
+        self.thread = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         component = record.name.removeprefix("libav.")
+        if component not in self.components:
+            return
+        if record.thread != self.thread and any(log.thread == record.thread for log in DamageLog._open):
+            return
         message = f"{component.split(',')[0]}: {record.getMessage().strip()}"
-        if component in self.components and (message in self.messages or len(self.messages) < self.LIMIT):
+        if message in self.messages or len(self.messages) < self.LIMIT:
             self.messages[message] += 1
 
     def __enter__(self) -> DamageLog:
+        self.thread = threading.get_ident()
         with DamageLog._guard:
-            if DamageLog._open == 0:
-                av.logging.set_level(av.logging.ERROR)
-            DamageLog._open += 1
+            if not DamageLog._open:
+                DamageLog._before = (av.logging.get_level(), av.logging.get_skip_repeated())
+                av.logging.set_level(max(av.logging.ERROR, DamageLog._before[0] or 0))
+                # PyAV leaves out what equals the message before it, be that another film's.
+                av.logging.set_skip_repeated(False)
+            DamageLog._open.append(self)
         logging.getLogger("libav").addHandler(self)
         return self
 
@@ -47,6 +59,8 @@ class DamageLog(logging.Handler):
     ) -> None:
         logging.getLogger("libav").removeHandler(self)
         with DamageLog._guard:
-            DamageLog._open -= 1
-            if DamageLog._open == 0:
-                av.logging.set_level(None)
+            DamageLog._open.remove(self)
+            if not DamageLog._open:
+                level, skip = DamageLog._before
+                av.logging.set_level(level)
+                av.logging.set_skip_repeated(skip)

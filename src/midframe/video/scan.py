@@ -1,0 +1,289 @@
+"""Reading every packet of a film once, without decoding: its frames' times, its streams, and whether all is there."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import av
+import av.container
+import av.error
+import av.stream
+
+from midframe.errors import Cancelled
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream as it stands in the film. `first` and `end` are the earliest and latest times of its packets."""
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None = None
+    title: str | None = None
+    cover: bool = False
+    packets: int = 0
+    bytes: int = 0
+    first: Fraction | None = None
+    end: Fraction | None = None
+
+    def describe(self) -> str:
+        words = [f"{self.kind} {self.index}", self.codec, self.language, f'"{self.title}"' if self.title else None]
+        return " ".join(word for word in words if word)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the packets of a film say.
+
+    ticks: the times of its frames in units of `time_base`, rising; timed: whether the packets carry display times
+    (else frame k of the film is the k-th that the decoder gives); duplicates: frames left out of `ticks` since their
+    time does not rise; not_shown: frames that come before the first that a decoder can start at; last_duration: of the
+    last frame, in seconds, None where nobody says; problems: damage in words, `ends_early` where the end is missing.
+    """
+
+    ticks: array[int]
+    time_base: Fraction
+    timed: bool
+    duplicates: int
+    not_shown: int
+    last_duration: Fraction | None
+    streams: tuple[StreamInfo, ...]
+    problems: tuple[str, ...]
+    ends_early: bool
+
+
+def scan(
+    container: av.container.InputContainer,
+    index: int,
+    *,
+    rate: Fraction,
+    first_pts: int | None,
+    messages: Counter[str],
+    cancelled: Callable[[], bool],
+) -> Scan:
+    """Read all packets of an opened film whose picture is stream `index`.
+
+    rate: frames a second where no packet has a time; first_pts: the time of the first frame that could be decoded;
+    messages: what the demuxer logs meanwhile. Raises `Cancelled`.
+    """
+    streams = list(container.streams)
+    film = streams[index]
+    assert isinstance(film, av.VideoStream)
+    tallies = [_Tally() for _ in streams]
+    packets = _FilmPackets(film.codec_context.codec.canonical_name)
+    corrupt = 0
+    stopped: str | None = None
+    try:
+        for packet in container.demux():
+            if cancelled():
+                raise Cancelled("stopped")
+            if (packet.size == 0 and packet.pts is None and packet.dts is None) or packet.stream_index >= len(streams):
+                continue
+            corrupt += packet.is_corrupt
+            tallies[packet.stream_index].take(packet)
+            if packet.stream_index == index:
+                packets.take(packet)
+    except (av.error.FFmpegError, OSError) as error:
+        stopped = reason(error)
+    problems = [f"packets marked as damaged: {corrupt}"] if corrupt else []
+    early = f"reading stopped: {stopped}" if stopped else _early_end(container, streams, tallies, rate, messages)
+    if early:
+        problems.append(early)
+    base = Fraction(film.time_base) if film.time_base else 1 / rate
+    ticks, timed, dropped = packets.order(film.codec_context.has_b_frames)
+    if not timed and not ticks:
+        ticks, base = array("q", range(packets.shown)), 1 / rate
+    not_shown = bisect_left(ticks, min(first_pts, packets.first_key)) if timed and first_pts is not None else 0
+    ticks = ticks[not_shown:]
+    if container.format.name in _UNINDEXED and (hole := _hole(ticks, base)):
+        problems.append(hole)
+    problems += [f"{text} ({n} times)" if n > 1 else text for text, n in messages.items()]
+    return Scan(
+        ticks=ticks,
+        time_base=base,
+        timed=timed,
+        duplicates=dropped,
+        not_shown=not_shown,
+        last_duration=packets.last[1] * base if timed and packets.last[1] > 0 else None,
+        streams=tuple(_stream_info(s, tally) for s, tally in zip(streams, tallies, strict=True)),
+        problems=tuple(problems),
+        ends_early=early is not None,
+    )
+
+
+def is_cover(stream: av.stream.Stream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def shows_a_frame(codec: str, payload: bytes) -> bool:
+    """Whether a packet's frame is meant to be shown: VP8 and VP9 have packets that only serve as references."""
+    if codec == "vp8" and payload:
+        return bool(payload[0] >> 4 & 1)
+    if codec == "vp9" and payload and payload[0] >> 6 == 2:
+        if payload[-1] & 0xE0 == 0xC0:  # a superframe ends with one that is shown
+            return True
+        bits = payload[0] << 8 | (payload[1] if len(payload) > 1 else 0)
+        at = 11 if bits >> 12 & 3 == 3 else 12  # profile 3 has a reserved bit
+        show_existing_frame, show_frame = bits >> at - 1 & 1, bits >> at - 3 & 1
+        return bool(show_existing_frame or show_frame)
+    return True
+
+
+def reason(error: BaseException | None) -> str:
+    """What FFmpeg says, without its number and the path again."""
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).split("; last error log")[0].strip() or type(error).__name__
+
+
+@dataclass
+class _Tally:
+    """What has been seen of one stream."""
+
+    packets: int = 0
+    bytes: int = 0
+    first: Fraction | None = None
+    end: Fraction | None = None
+
+    def take(self, packet: av.Packet[Any]) -> None:
+        self.packets += 1
+        self.bytes += packet.size
+        if packet.pts is not None and packet.time_base:
+            base = Fraction(packet.time_base)
+            at, until = packet.pts * base, (packet.pts + (packet.duration or 0)) * base
+            self.first = at if self.first is None else min(self.first, at)
+            self.end = until if self.end is None else max(self.end, until)
+
+
+@dataclass
+class _FilmPackets:
+    """The times of the packets that are shown, in the order of the file."""
+
+    codec: str
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    shown: int = 0
+    first_key: int = 1 << 62
+    last: tuple[int, int] = (-(1 << 62), 0)
+
+    def take(self, packet: av.Packet[Any]) -> None:
+        hides = self.codec in ("vp8", "vp9")
+        if packet.is_discard or (hides and not shows_a_frame(self.codec, bytes(packet))):
+            return
+        self.shown += 1
+        if packet.dts is not None:
+            self.dts.append(packet.dts)
+        if packet.pts is not None:
+            self.pts.append(packet.pts)
+            self.last = max(self.last, (packet.pts, packet.duration or 0))
+            if packet.is_keyframe:
+                self.first_key = min(self.first_key, packet.pts)
+
+    def order(self, reordered: int) -> tuple[array[int], bool, int]:
+        """(display times, rising; whether they are the packets' own; how many were left out for not rising).
+
+        Where packets lack display times (AVI) decoding times serve, as both follow each other at the same steps; where
+        there are none either (a bare stream) the times are empty.
+        """
+        timed = self.shown > 0 and len(self.pts) == self.shown
+        times = self.pts if timed else self.dts if len(self.dts) == self.shown else array("q")
+        if timed and not reordered and 5 * sum(b < a for a, b in pairwise(times)) < len(times):
+            rising = array("q")
+            for time in times:  # the decoder gives frames in the order of the packets: a falling time is an error
+                if not rising or time > rising[-1]:
+                    rising.append(time)
+        else:
+            rising = array("q", sorted(set(times)))
+        if not timed and len(rising) != self.shown:
+            return array("q"), False, 0
+        return rising, timed, len(times) - len(rising)
+
+
+def _early_end(
+    container: av.container.InputContainer,
+    streams: list[av.stream.Stream],
+    tallies: list[_Tally],
+    rate: Fraction,
+    messages: Counter[str],
+) -> str | None:
+    """Why the end of the film seems to be missing, None where it does not."""
+    name = container.format.name
+    if name.startswith("mov"):
+        for stream, tally in zip(streams, tallies, strict=True):
+            listed = len(stream.index_entries)  # with edit lists applied, unlike `stream.frames`
+            if stream.type in ("video", "audio") and not is_cover(stream) and 0 < tally.packets < listed:
+                return f"the index lists {listed} packets of {stream.type} {stream.index}, {tally.packets} are there"
+    if name == "avi" and _riff_is_cut(container):
+        return "the file is shorter than its header says"
+    if name == "yuv4mpegpipe" and _y4m_is_cut(container, streams[0], tallies[0]):
+        return "the file ends within a frame"
+    if any("ended prematurely" in message for message in messages):
+        return "the file ends before its film does"
+    furthest = max((tally.end for tally in tallies if tally.end is not None), default=None)
+    if name.startswith("matroska") and container.duration and furthest is not None:
+        promised = Fraction(container.duration, av.time_base)
+        start = Fraction(container.start_time or 0, av.time_base)
+        if furthest - min(start, Fraction(0)) < promised - max(Fraction(1, 4), 2 / rate):
+            return f"the film should last {float(promised):.3f} s, its packets end at {float(furthest):.3f} s"
+    return None
+
+
+def _riff_is_cut(container: av.container.InputContainer) -> bool:
+    with Path(container.name).open("rb") as file:
+        head = file.read(8)
+    return head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > container.size + 1
+
+
+def _y4m_is_cut(container: av.container.InputContainer, stream: av.stream.Stream, tally: _Tally) -> bool:
+    with Path(container.name).open("rb") as file:
+        head = len(file.readline(4096))
+    length = tally.bytes // max(tally.packets, 1)
+    return container.size > head + tally.packets * (length + len(b"FRAME\n")) and tally.packets > 0
+
+
+_UNINDEXED = ("matroska,webm", "mpegts", "mpeg")
+"""Containers in which a lost frame leaves no trace but its time; in others a longer step is meant."""
+
+
+def _hole(ticks: array[int], base: Fraction) -> str | None:
+    """Where frames of a film of constant rate seem to be missing, in words; None for whole films and variable rates."""
+    steps = [b - a for a, b in pairwise(ticks)]
+    if len(steps) < 8:
+        return None
+    usual = int(median_low(steps))
+    slack = max(2.0, float(Fraction(3, 2000) / base), usual / 20)
+    odd = [k for k, step in enumerate(steps) if abs(step - usual) > slack]
+    if not odd or len(odd) > max(2, len(steps) // 20):
+        return None
+    missing = [round(steps[k] / usual) - 1 for k in odd]
+    if any(n < 1 or abs(steps[k] - (n + 1) * usual) > slack * 2 for k, n in zip(odd, missing, strict=True)):
+        return None
+    number = f"{sum(missing)} frames seem" if sum(missing) > 1 else "a frame seems"
+    return f"{number} to be missing after {float(ticks[odd[0]] * base):.3f} s, where the time jumps"
+
+
+def _stream_info(stream: av.stream.Stream, tally: _Tally) -> StreamInfo:
+    context = stream.codec_context
+    known = context is not None and context.codec is not None
+    metadata = stream.metadata
+    return StreamInfo(
+        stream.index,
+        stream.type,
+        context.codec.canonical_name if known else stream.name or "unknown",
+        stream.language,
+        metadata.get("title") or metadata.get("name"),
+        is_cover(stream),
+        tally.packets,
+        tally.bytes,
+        tally.first,
+        tally.end,
+    )
