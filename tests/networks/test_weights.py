@@ -1,0 +1,257 @@
+"""Weights files: what is written comes back, and nothing that is foreign, damaged or hostile is taken or run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from midframe import networks
+from midframe.errors import OutputError, SettingError, WeightsError
+from midframe.networks import load, load_weights, models, read_info
+from midframe.networks.base import InterpolationNetwork
+from midframe.networks.guided import Guided
+from midframe.networks.weights import FORMAT, save_weights
+
+SMALL = {"features": (16, 16, 16, 16), "hidden": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)}
+SAID = {"training": {"steps": 100, "psnr": 31.5}, "licence": "CC0-1.0", "data": "drawn films"}
+
+
+def small(seed: int = 0) -> Guided:
+    torch.manual_seed(seed)
+    network = Guided(**SMALL, taps=7)
+    for decoder in network.decoders:
+        torch.nn.init.normal_(decoder.head.weight, 0, 0.05)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(small(), path, **SAID)
+    return path
+
+
+def changed(kept: Path, to: Path, metadata: dict[str, Any] | None = None, **tensors: Tensor | None) -> Path:
+    """A copy of the file with some of its metadata and tensors replaced, or left out where None."""
+    info = read_info(kept)
+    words = {
+        "format": info.format, "network": info.network, "settings": json.dumps(info.settings),
+        "training": json.dumps(info.training), "licence": info.licence, "data": info.data, **(metadata or {}),
+    }  # fmt: skip
+    held = {**load_file(kept), **tensors}
+    save_file(
+        {name: tensor for name, tensor in held.items() if tensor is not None},
+        to,
+        {key: word for key, word in words.items() if word is not None},
+    )
+    return to
+
+
+def test_comes_back(kept: Path) -> None:
+    network, again = small(), load(kept)
+    assert isinstance(again, Guided)
+    assert not again.training
+    assert again.settings == network.settings
+    for name, tensor in again.state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, network.state_dict()[name], atol=1e-4, rtol=1e-3)
+    first, second = torch.rand(2, 1, 3, 40, 50)
+    with torch.inference_mode():
+        made = (net(first, second, torch.tensor([0.3])) for net in (network, again))
+        torch.testing.assert_close(*made, atol=2e-2, rtol=0)
+
+
+def test_can_be_trained_on(kept: Path) -> None:
+    network = load(str(kept)).train()
+    network(*torch.rand(2, 1, 3, 32, 32), torch.tensor([0.5])).mean().backward()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert sum(parameter.grad is not None for parameter in network.parameters()) > 30
+
+
+def test_info_says_what_was_given(kept: Path) -> None:
+    info = read_info(kept)
+    assert (info.format, info.network, info.licence, info.data) == (FORMAT, "guided", "CC0-1.0", "drawn films")
+    assert info.training == SAID["training"]
+    assert info.settings["taps"] == 7
+    assert info.parameters == sum(parameter.numel() for parameter in small().parameters())
+    assert info.bytes == kept.stat().st_size < 2 * info.parameters + 20_000  # half precision
+    assert info.card is None
+    card = kept.with_suffix(".md")
+    card.write_text("# Card\n")
+    assert read_info(kept).card == card
+    card.unlink()
+
+
+def test_nothing_but_the_file_is_left(tmp_path: Path) -> None:
+    save_weights(small(), tmp_path / "a.safetensors", **SAID)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02}q\x00.", struct.pack("<Q", 1 << 60), b"PK\x03\x04" * 99])
+def test_no_safetensors_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="no safetensors file"):
+        load(path)
+
+
+def test_a_pickle_is_not_run(tmp_path: Path) -> None:
+    target = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (target,))
+
+    for name, write in (("a.pt", lambda path: torch.save(Hostile(), path)), ("b.safetensors", None)):
+        path = tmp_path / name
+        if write:
+            write(path)
+        else:
+            path.write_bytes(pickle.dumps(Hostile()))
+        with pytest.raises(WeightsError):
+            load(path)
+    assert not target.exists()
+
+
+def test_another_programs_safetensors(tmp_path: Path) -> None:
+    for metadata in (None, {"format": "pt"}):
+        save_file({"weight": torch.zeros(3)}, tmp_path / "x.safetensors", metadata)
+        with pytest.raises(WeightsError, match="not made by Midframe"):
+            load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"format": "midframe-weights/2"}, "has the format 'midframe-weights/2'"),
+        ({"network": "other"}, "network 'other'"),
+        ({"network": "os:system"}, "network 'os:system'"),
+        ({"network": None}, "does not say its network"),
+        ({"settings": "{"}, "settings is no JSON"),
+        ({"settings": "[" * 100_000}, "settings is no JSON"),
+        ({"settings": "[1]"}, "JSON list"),
+        ({"settings": '{"taps": 8}'}, "taps must be odd"),
+        ({"settings": '{"hidden": [1000000000, 1, 1, 1]}'}, "hidden is a whole number"),
+        ({"settings": '{"import": "os"}'}, "does not know"),
+        ({"licence": None}, "does not say its licence"),
+        ({"training": "nan and so on"}, "training is no JSON"),
+        ({"network": "average"}, "settings"),
+    ],
+)
+def test_metadata_that_is_wrong(kept: Path, tmp_path: Path, metadata: dict[str, Any], says: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load(changed(kept, tmp_path / "x.safetensors", metadata))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+HEAD = "decoders.0.head.weight"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({HEAD: None}, f"lacks {HEAD}"),
+        ({"more": torch.zeros(2)}, "holds more"),
+        ({HEAD: torch.zeros(3, 3)}, "needs [33, 16, 3, 3]"),
+        ({HEAD: torch.full((33, 16, 3, 3), float("nan"))}, "not finite"),
+        ({HEAD: torch.full((33, 16, 3, 3), float("inf"))}, "not finite"),
+        ({HEAD: torch.zeros(33, 16, 3, 3, dtype=torch.int64)}, "I64"),
+        ({HEAD: torch.zeros(33, 16, 3, 3, dtype=torch.float64)}, "F64"),
+    ],
+)
+def test_tensors_that_are_wrong(kept: Path, tmp_path: Path, tensors: dict[str, Any], says: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load(changed(kept, tmp_path / "x.safetensors", **tensors))
+    assert says in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_is_refused_or_harmless(kept: Path, tmp_path: Path, data: st.DataObject) -> None:
+    """Bytes changed in the header or the file cut: a `WeightsError`, or a network where only words were hit."""
+    whole = bytearray(kept.read_bytes())
+    header = 8 + struct.unpack("<Q", whole[:8])[0]
+    if data.draw(st.booleans()):
+        whole = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    else:
+        for _ in range(data.draw(st.integers(1, 8))):
+            whole[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(whole)
+    try:
+        assert isinstance(load(path), InterpolationNetwork)
+    except WeightsError as error:
+        assert "\n" not in str(error)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load(tmp_path / "nothing.safetensors")
+    with pytest.raises(WeightsError, match="no file"):
+        load(tmp_path)
+
+
+def test_weights_that_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    for value in (float("nan"), 1e6):  # the second is beyond float16
+        network = small()
+        with torch.no_grad():
+            network.decoders[0].head.bias.fill_(value)
+        with pytest.raises(WeightsError, match="not finite"):
+            save_weights(network, path, **SAID)
+    with pytest.raises(SettingError, match="JSON"):
+        save_weights(small(), path, training={"curve": np.zeros(3)}, licence="", data="")
+    with pytest.raises(SettingError, match="NETWORKS"):
+        save_weights(InterpolationNetwork(), path, **SAID)
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_weights(small(), tmp_path / "no" / "such" / "folder.safetensors", **SAID)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names() -> None:
+    with pytest.raises(SettingError, match="no network or weights file 'sepconv'"):
+        load("sepconv")
+    for name in ("average", "guided"):
+        assert load(name).averages
+
+
+def test_models(kept: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(networks, "SHIPPED", tmp_path)
+    untrained = {model.name: model for model in models()}
+    assert list(untrained) == ["default", "average", "paper", "guided"]
+    assert untrained["default"].network == "average"
+    assert not any(model.trained for model in untrained.values())
+    assert not untrained["paper"].any_time
+    assert all(model.description for model in untrained.values())
+    (tmp_path / "default.safetensors").write_bytes(kept.read_bytes())
+    (tmp_path / "natural.safetensors").write_bytes(kept.read_bytes())
+    shipped = {model.name: model for model in models()}
+    assert list(shipped) == ["default", "natural", "average", "paper", "guided"]
+    assert shipped["default"].trained
+    assert shipped["default"].network == "guided"
+    assert shipped["default"].weights == read_info(tmp_path / "default.safetensors")
+    for name in ("default", "natural"):
+        assert not load(name).averages
+
+
+def test_the_papers_network_is_kept_too(tmp_path: Path) -> None:
+    from midframe.networks.paper import Paper
+
+    network = Paper.repository()
+    path = tmp_path / "paper.safetensors"
+    assert save_weights(network, path, **SAID).parameters == 21_675_452
+    again = load_weights(path)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
