@@ -9,6 +9,7 @@ import typer
 from midframe import __version__
 from midframe.cli.convert import convert
 from midframe.cli.frame import frame
+from midframe.cli.info import info, models
 
 app = typer.Typer(
     name="midframe",
@@ -20,6 +21,8 @@ app = typer.Typer(
 )
 app.command()(convert)
 app.command()(frame)
+app.command()(info)
+app.command()(models)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,5 @@
+"""`python -m midframe`."""
+
+from midframe.cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""`midframe info`: this machine, a weights file, or a film; `midframe models`: what makes frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from midframe.cli.report import emit
+
+if TYPE_CHECKING:
+    from midframe.networks import WeightsInfo
+
+_JSON = typer.Option("--json", help="One JSON object on standard output.")
+
+
+def info(
+    what: Annotated[str | None, typer.Argument(metavar="[FILE]", help="A weights file or a film.")] = None,
+    device: Annotated[str, typer.Option(help="The device that is asked about: auto, cpu, cuda, mps.")] = "auto",
+    json: Annotated[bool, _JSON] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    """Say what this machine can do, or what a weights file or a film is.
+
+    Without FILE: versions, devices, and for each backend of the operators whether it runs here, and why not.
+    """
+    if what is None:
+        data = _machine(device)
+    elif Path(what).suffix == ".safetensors":
+        from midframe.networks.weights import read_info
+
+        data = weights_json(read_info(what))
+    else:
+        data = _film(what)
+    if json:
+        emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
+    else:
+        _print(data)
+
+
+def models(
+    json: Annotated[bool, _JSON] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    """List the networks and weights that --network takes."""
+    from midframe.networks import models as known
+
+    rows = [
+        {
+            "name": model.name,
+            "network": model.network,
+            "trained": model.trained,
+            "any_time": model.any_time,
+            "description": model.description,
+        }
+        for model in known()
+    ]
+    if json:
+        emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
+        return
+    for row in rows:
+        state = "trained" if row["trained"] else "untrained"
+        times = "any time" if row["any_time"] else "the middle only"
+        print(f"{row['name']:<10} {row['network']}, {state}, {times}. {row['description']}")
+
+
+def weights_json(info: WeightsInfo) -> dict[str, Any]:
+    """What a weights file says about itself, as plain data."""
+    return {
+        "weights": str(info.path),
+        "format": info.format,
+        "network": info.network,
+        "settings": dict(info.settings),
+        "parameters": info.parameters,
+        "training": dict(info.training),
+        "licence": info.licence,
+        "data": info.data,
+    }
+
+
+def _machine(device: str) -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    from midframe import __version__
+    from midframe.conversion.make import choose_device
+    from midframe.ops.backends import survey
+
+    chosen = choose_device(device)
+    return {
+        "midframe": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "av": version("av"),
+        "device": str(chosen),
+        "threads": torch.get_num_threads(),
+        "backends": {name: {"runs": runs, "why": why} for name, runs, why in survey(chosen.type)},
+    }
+
+
+def _film(path: str) -> dict[str, Any]:
+    from midframe.conversion.settings import Settings
+    from midframe.conversion.source import open_source
+    from midframe.conversion.summary import film_json
+
+    film = open_source(path, Settings(), lambda: False).film
+    streams = [{"index": s.index, "kind": s.kind, "codec": s.codec, "packets": s.packets} for s in film.streams]
+    return {"film": path, **film_json(film), "streams": streams, "problems": list(film.problems)}
+
+
+def _print(data: dict[str, Any], indent: str = "") -> None:
+    """Plain data as lines, nested ones indented."""
+    for key, value in data.items():
+        if isinstance(value, dict) and set(value) == {"runs", "why"}:
+            print(f"{indent}{key:<18} {'yes' if value['runs'] else 'no'}: {value['why']}")
+        elif isinstance(value, dict):
+            print(f"{indent}{key}")
+            _print(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{indent}{key}")
+            for item in value:
+                print(f"{indent}  " + ", ".join(f"{k} {v}" for k, v in item.items()))
+        else:
+            words = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            print(f"{indent}{key.replace('_', ' '):<18} {'' if words is None else words}")

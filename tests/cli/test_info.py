@@ -1,0 +1,54 @@
+"""`midframe info` and `midframe models`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from films import AudioTrack, Film
+
+from midframe.networks import NETWORKS, load
+from midframe.networks.weights import save_weights
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "midframe", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_info_says_for_each_backend_whether_it_runs_and_why() -> None:
+    told = json.loads(run("info", "--json").stdout)
+    assert set(told["backends"]) == {"halide", "triton", "torch", "reference"}
+    assert told["backends"]["torch"]["runs"]
+    assert not told["backends"]["triton"]["runs"] or told["device"] == "cuda"
+    assert all(backend["why"] for backend in told["backends"].values())
+
+
+def test_info_of_a_film_names_its_streams(film_factory) -> None:  # type: ignore[no-untyped-def]
+    film = Film(frames=5, audio=(AudioTrack(),))
+    told = json.loads(run("info", film_factory(film, ".mp4"), "--json").stdout)
+    assert (told["width"], told["height"], told["frames"]) == (film.width, film.height, 5)
+    assert [stream["kind"] for stream in told["streams"]] == ["video", "audio"]
+
+
+def test_info_of_weights(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "some.safetensors"
+    save_weights(load("guided"), path, training={"steps": 3}, licence="MIT", data="drawn")
+    told = json.loads(run("info", path, "--json").stdout)
+    assert (told["network"], told["training"], told["licence"]) == ("guided", {"steps": 3}, "MIT")
+
+
+def test_info_of_a_foreign_file_is_one_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(b"not weights")
+    done = run("info", path)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_models_lists_every_network() -> None:
+    names = {row["name"] for row in json.loads(run("models", "--json").stdout)["models"]}
+    assert names >= {"default", *NETWORKS}
