@@ -22,7 +22,14 @@ from midframe.video.picture_names import is_pictures
 from midframe.video.picture_writer import colour_for as picture_colour
 from midframe.video.picture_writer import layout_for as picture_layout
 from midframe.video.probe import Film
-from midframe.video.streams import StreamPlan, chapters_for, metadata_for, plan_streams, stream_metadata
+from midframe.video.streams import (
+    StreamPlan,
+    chapters_for,
+    lost_metadata,
+    metadata_for,
+    plan_streams,
+    stream_metadata,
+)
 from midframe.video.timeline import Timeline, gap_limit
 from midframe.video.writer import FilmFormat
 from midframe.video.y4m import y4m_layout
@@ -144,7 +151,7 @@ def check_target(source: str, target: str, settings: Settings) -> None:
     if target == "-":
         return
     where = Path(target)
-    if source != "-" and where.exists() and Path(source).exists() and os.path.samefile(source, target):
+    if source != "-" and where.exists() and Path(source).exists() and where.samefile(source):
         raise OutputError(f"the output {target} is the input itself; give another name")
     folder = where.resolve().parent if not is_pictures(target) else where.absolute().parent
     if not folder.is_dir():
@@ -185,12 +192,17 @@ def colour_family(colour: Colour) -> str:
 
 def _colour_for(layout: Layout, film: Film) -> Colour:
     """Colours for a layout of another family than the film's: BT.709 limited for YUV, full range for the others."""
-    tags = {"tag_primaries": film.colour.tag_primaries, "tag_transfer": film.colour.tag_transfer}
-    if layout.family == "rgb":
-        return Colour("rgb", full_range=True, tag_matrix=0, tag_range=2, **tags)
-    if layout.family == "gray":
-        return Colour("gray", full_range=True, tag_range=2, **tags)
-    return Colour("bt709", full_range=False, tag_matrix=1, tag_range=1, **tags)
+    primaries, transfer = film.colour.tag_primaries, film.colour.tag_transfer
+    form = {"rgb": ("rgb", True, 0, 2), "gray": ("gray", True, 2, 2)}.get(layout.family, ("bt709", False, 1, 1))
+    matrix, full_range, tag_matrix, tag_range = form
+    return Colour(
+        matrix,
+        full_range=full_range,
+        tag_matrix=tag_matrix,
+        tag_range=tag_range,
+        tag_primaries=primaries,
+        tag_transfer=transfer,
+    )
 
 
 def _span(film: Film, settings: Settings) -> tuple[int, int]:
@@ -228,12 +240,16 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
     if trimmed:
         return timeline
     # The film's own packets do not count: an edit list may hide the first of them.
-    firsts = [s.info.first for s in streams if s.kept and s.action != "encode" and s.info.first is not None]
+    others = [s.info for s in streams if s.kept and s.action != "encode"]
+    firsts = [info.first for info in others if info.first is not None]
     if film.container in _FREE_CLOCKS and timeline.start > FREE_CLOCK_LIMIT:
         timeline = replace(timeline, start=timeline.start - min([origin, *firsts]))
     earliest = timeline.start
     if container in ("matroska", "webm"):
-        # These shift everything but the chapters where a packet starts below 0; so everything is shifted here.
+        # These shift everything but the chapters where a packet starts below 0; so everything is shifted here. Only
+        # what a film in Matroska has before 0, or Opus elsewhere, is there by a delay that Matroska writes beside it.
+        delayed = film.container.startswith("matroska")
+        firsts = [i.first for i in others if i.first is not None and not delayed and i.codec != "opus"]
         earliest = min([earliest, *(timeline.place(first) for first in firsts)])
     if earliest < 0:
         milliseconds = -(earliest * 1000 // 1)
@@ -285,7 +301,8 @@ def _check_space(plan: Plan) -> None:
     free = shutil.disk_usage(Path(plan.target).absolute().parent).free
     if plan.estimated_bytes > free:
         raise OutputError(
-            f"about {plan.estimated_bytes / 1e6:.0f} MB are needed for {plan.target}, but only {free / 1e6:.0f} MB are free"
+            f"about {plan.estimated_bytes / 1e6:.0f} MB are needed for {plan.target}, "
+            f"but only {free / 1e6:.0f} MB are free"
         )
 
 
@@ -294,6 +311,10 @@ def _warnings(plan: Plan, settings: Settings) -> list[str]:
     film, form = plan.film, plan.form
     said = [f"{s.info.describe()} left out: {s.reason}" for s in plan.streams if not s.kept]
     said += [f"{s.info.describe()} converted: {s.reason}" for s in plan.streams if s.action in ("convert", "stretch")]
+    said += [f"{s.info.describe()}: {s.reason}" for s in plan.streams if s.action == "copy" and s.reason]
+    keys = lost_metadata(film, plan.streams, plan.container)
+    if keys:
+        said.append(f"beside cover art mp4 has no place for the metadata {', '.join(keys)}")
     if film.duplicates:
         said.append(f"{film.duplicates} frames have the time of another one and are dropped")
     if not film.timed:

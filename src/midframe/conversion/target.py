@@ -7,9 +7,9 @@ import shutil
 from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
 from midframe.video.animations import GifWriter, WebpWriter
+from midframe.video.carrier import Carrier
 from midframe.video.picture_writer import PictureWriter
 from midframe.video.sink import Sink, part_path
-from midframe.video.streams import Carrier
 from midframe.video.writer import FilmWriter
 from midframe.video.y4m import Y4mWriter
 

@@ -6,17 +6,25 @@ from array import array
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
+import numpy as np
 
 from midframe.conversion.plan import Plan
 from midframe.errors import Cancelled, MidframeError, OutputError
 from midframe.video import animations, picture_writer, y4m
+from midframe.video.carrier import Carried
 from midframe.video.probe import open_container
+from midframe.video.scan import is_cover
 from midframe.video.sink import Sink
-from midframe.video.streams import StreamPlan
 from midframe.video.writer import FilmWriter
+
+_REFORMATTED = ("mpegts", "mpeg", "avi")
+# Their packets are put into another form for mp4 and mkv, the same data without headers that are repeated.
+TOLERANCE = Fraction(15, 10_000)
+"""How far, in seconds, packets of sound and subtitles may lie from their times: what Matroska's milliseconds can do."""
 
 SAMPLES = 10
 """How many frames are decoded to see that the picture is there."""
@@ -32,29 +40,38 @@ def verify(sink: Sink, plan: Plan, written: int, cancelled: Callable[[], bool]) 
 
 def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> None:
     """Hold a film against the frames and packets that were written: all packets are read, some frames decoded."""
-    part, index, ticks, carried = sink.part, sink.index, sink.ticks, sink.carrier.counts
+    part, index, ticks = sink.part, sink.index, sink.ticks
     try:
         with open_container(str(part)) as container:
             stream = container.streams[index]
-            counts: dict[int, int] = {}
-            found = array("q")
+            others = [s for s in container.streams if s.type in ("video", "audio", "subtitle") and not is_cover(s)]
+            found = {s.index: Carried(place) for place, s in enumerate(others) if s.index != index}
+            covers = {s.index: 0 for s in container.streams if is_cover(s)}
+            times = array("q")
             for packet in container.demux():
                 if cancelled():
                     raise Cancelled("stopped")
                 if packet.size == 0 and packet.pts is None:
                     continue
-                counts[packet.stream_index] = counts.get(packet.stream_index, 0) + 1
-                if packet.stream_index == stream.index and packet.pts is not None and not packet.is_discard:
-                    found.append(packet.pts)
-            found = array("q", sorted(found))
+                if packet.stream_index == index:
+                    if packet.pts is not None and not packet.is_discard:
+                        times.append(packet.pts)
+                elif packet.stream_index in covers:
+                    covers[packet.stream_index] += 1
+                elif packet.stream_index in found and not _is_filler(packet):
+                    found[packet.stream_index].note(packet)
+            np.frombuffer(times, np.int64).sort()
             base = Fraction(stream.time_base or 1)
-            _check_times(found, base, ticks, plan)
-            _check_streams([n for k, n in sorted(counts.items()) if k != stream.index], plan.streams, carried, plan)
+            _check_times(times, base, ticks, plan)
+            _check_streams({c.place: c for c in found.values()}, sink.carrier.carried, plan)
+            wanted = sum(p.kept and p.info.cover for p in plan.streams)
+            if sum(covers.values()) < wanted:
+                raise OutputError(f"the cover art is not in the file ({wanted} planned, {sum(covers.values())} there)")
             if container.duration:
                 lasts = Fraction(container.duration + max(container.start_time or 0, 0), av.time_base)
-                if lasts < found[-1] * base - Fraction(2, 1000):
+                if lasts < times[-1] * base - Fraction(2, 1000):
                     raise OutputError(
-                        f"its duration is {float(lasts):.3f} s, the last frame is at {float(found[-1] * base):.3f} s"
+                        f"its duration is {float(lasts):.3f} s, the last frame is at {float(times[-1] * base):.3f} s"
                     )
         _decode_some(part, plan, index, len(ticks), cancelled)
     except Cancelled:
@@ -72,10 +89,14 @@ def _verify_frames(part: Path, plan: Plan, written: int, cancelled: Callable[[],
     count = found if isinstance(found, int) else len(found)
     if count != written:
         raise OutputError(f"{plan.target}: {written} frames were written, {count} are there; it was removed")
-    for k in range(min(SAMPLES, written)):
+    wanted = [k * written // SAMPLES if written > SAMPLES else k for k in range(min(SAMPLES, written))]
+    if module is animations:
+        frames = animations.decode_frames(part, wanted)
+    else:
+        frames = (module.decode_frame(part, k) for k in wanted)
+    for frame in frames:
         if cancelled():
             raise Cancelled("stopped")
-        frame = module.decode_frame(part, k * written // SAMPLES if written > SAMPLES else k)
         if (frame.width, frame.height) != (plan.form.width, plan.form.height):
             raise OutputError(f"{plan.target}: a frame came out as {frame.width}x{frame.height}; it was removed")
 
@@ -95,17 +116,40 @@ def _check_times(found: array[int], base: Fraction, ticks: array[int], plan: Pla
             raise OutputError(f"frames {k - 1} and {k} have the same time, {float(tick * base):.6f} s")
 
 
-def _check_streams(found: list[int], streams: tuple[StreamPlan, ...], carried: Mapping[int, int], plan: Plan) -> None:
-    """Every stream that was carried is there with all its packets; a muxer may add empty subtitle samples."""
-    wanted = [s for s in streams if s.info.index in carried and carried[s.info.index] > 0]
-    if plan.container in ("mp4", "mov"):
-        wanted = [s for s in wanted if s.info.kind != "subtitle"]
-    counts = sorted(found)
-    for stream in wanted:
-        count = carried[stream.info.index]
-        if count not in counts:
-            raise OutputError(f"{stream.info.describe()} has not all of its {count} packets (streams have {found})")
-        counts.remove(count)
+def _is_filler(packet: av.Packet[Any]) -> bool:
+    """Whether a packet is an empty subtitle, which mp4 puts between two others."""
+    return packet.stream.type == "subtitle" and packet.size == 2 and bytes(packet) == b"\0\0"
+
+
+def _check_streams(found: Mapping[int, Carried], carried: Mapping[int, Carried], plan: Plan) -> None:
+    """Every stream that was carried is there with all its packets, at their times, and was carried whole."""
+    whole = not plan.timeline.trimmed and plan.timeline.end is None
+    for stream in plan.streams:
+        written = carried.get(stream.info.index)
+        if written is None or stream.info.cover:
+            continue
+        name = stream.info.describe()
+        complete = written.packets == stream.info.packets or stream.info.codec == "mov_text"
+        if whole and stream.action == "copy" and not complete:
+            raise OutputError(f"of {name} {written.packets} packets of {stream.info.packets} were carried over")
+        if written.packets == 0:
+            continue
+        read = found.get(written.place)
+        if read is None:
+            raise OutputError(f"{name} is not in the file")
+        if stream.codec.startswith("pcm"):
+            # mp4 cuts plain samples into packets of its own.
+            if read.bytes != written.bytes:
+                raise OutputError(f"of {name} {read.bytes} bytes of {written.bytes} are in the file")
+        elif read.packets != written.packets:
+            raise OutputError(f"of {name} {read.packets} packets of {written.packets} are in the file")
+        elif plan.film.container not in _REFORMATTED and read.checksum != written.checksum:
+            raise OutputError(f"the packets of {name} are not those that were written")
+        for words, a, b in (("first", read.first, written.first), ("last", read.last, written.last)):
+            if a is not None and b is not None and b >= 0 and abs(a - b) > TOLERANCE and stream.codec[:3] != "pcm":
+                raise OutputError(
+                    f"the {words} packet of {name} is at {float(a):.4f} s, it belongs at {float(b):.4f} s"
+                )
 
 
 def _decode_some(part: Path, plan: Plan, index: int, frames: int, cancelled: Callable[[], bool]) -> None:
@@ -123,7 +167,7 @@ def _decode_some(part: Path, plan: Plan, index: int, frames: int, cancelled: Cal
                 place = first + (last - first) * k / SAMPLES
                 container.seek(int(place / base), stream=stream)
             picture = next(container.decode(stream), None)
-            if picture is None:
+            if picture is None or picture.is_corrupt:
                 raise OutputError(f"no frame can be decoded at {k * 100 // SAMPLES} % of the film")
             if (picture.width, picture.height) != (plan.form.width, plan.form.height):
                 raise OutputError(

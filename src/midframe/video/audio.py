@@ -12,6 +12,7 @@ import av.filter
 
 from midframe.video.timeline import Timeline
 
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _LOSSLESS = ("flac", "alac", "pcm", "truehd", "wavpack", "tta", "mlp")
 
 
@@ -23,15 +24,20 @@ def stretch_codec(codec: str, container: str) -> str:
 
 
 class Stretcher:
-    """Decodes an audio stream, stretches it by a whole factor, and encodes it into an output."""
+    """Decodes an audio stream, stretches it by a whole factor, and encodes it for an output.
+
+    layout: the channels that are written. Gaps in the sound's times are filled with silence.
+    """
 
     def __init__(
-        self, source: av.AudioStream, output: av.container.OutputContainer, codec: str, timeline: Timeline
+        self, source: av.AudioStream, output: av.container.OutputContainer, codec: str, layout: str, timeline: Timeline
     ) -> None:
-        rate = 48000 if codec == "libopus" else source.codec_context.sample_rate
+        rate = source.codec_context.sample_rate
+        if codec == "libopus" or (codec == "aac" and rate not in _AAC_RATES):
+            rate = 48000
         self.stream = output.add_stream(codec, rate=rate)
         assert isinstance(self.stream, av.AudioStream)
-        self.stream.layout = source.codec_context.layout.name
+        self.stream.layout = layout
         channels = source.codec_context.layout.nb_channels
         if codec != "flac":
             self.stream.bit_rate = 96_000 * max(1, channels)
@@ -42,39 +48,39 @@ class Stretcher:
         self.samples = 0
         self.start: Fraction | None = None
 
-    def take(self, packet: av.Packet[Any], output: av.container.OutputContainer) -> int:
-        """Put a packet in; returns how many packets were written."""
-        written = 0
+    def take(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
+        """Put a packet in; gives the packets that are ready to be written."""
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
-            return 0
+            return []
+        ready = []
         for frame in frames:
             if self.graph is None:
                 self.start = max(self.timeline.place(frame.pts * Fraction(frame.time_base)), Fraction(0))
                 self.graph = self._build(frame)
             self.graph.push(frame)
-            written += self._drain(output)
-        return written
+            ready += self._drain()
+        return ready
 
-    def finish(self, output: av.container.OutputContainer) -> int:
-        """Write what is left."""
+    def finish(self) -> list[av.Packet[Any]]:
+        """What is left to be written."""
         if self.graph is None:
-            return 0
+            return []
         for frame in self.source.codec_context.decode(None):
             self.graph.push(frame)
         self.graph.push(None)
-        written = self._drain(output)
-        packets = self.stream.encode(None)
-        output.mux(packets)
-        return written + len(packets)
+        return [*self._drain(), *self.stream.encode(None)]
 
     def _build(self, frame: Any) -> av.filter.Graph:
         graph = av.filter.Graph()
         node = graph.add_abuffer(
             sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=frame.time_base
         )
-        slow = Fraction(self.timeline.slow)
+        # Sound that begins later than it should, by its own times, does so after as much silence.
+        steady = graph.add("aresample", "async=1:min_hard_comp=0.02")
+        node.link_to(steady)
+        node, slow = steady, Fraction(self.timeline.slow)
         while slow > 1:
             step = min(slow, Fraction(2))  # the filter goes down to half the speed
             tempo = graph.add("atempo", f"{float(1 / step):.9f}")
@@ -92,18 +98,16 @@ class Stretcher:
             graph.set_audio_frame_size(self.stream.codec_context.frame_size)
         return graph
 
-    def _drain(self, output: av.container.OutputContainer) -> int:
+    def _drain(self) -> list[av.Packet[Any]]:
         assert self.graph is not None
         assert self.start is not None
-        written = 0
+        ready: list[av.Packet[Any]] = []
         while True:
             try:
                 frame = self.graph.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
-                return written
+                return ready
             frame.time_base = Fraction(1, self.rate)
             frame.pts = round(self.start * self.rate) + self.samples
             self.samples += frame.samples
-            packets = self.stream.encode(frame)
-            output.mux(packets)
-            written += len(packets)
+            ready += self.stream.encode(frame)

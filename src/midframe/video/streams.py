@@ -1,9 +1,9 @@
-"""Everything in a film that is not its picture: what the new file takes, and carrying it over packet by packet."""
+"""Everything in a film that is not its picture: what the new file takes of it."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import av.container
 import av.error
 import av.stream
 
-from midframe.video.audio import Stretcher, stretch_codec
+from midframe.video.audio import stretch_codec
 from midframe.video.probe import Film, StreamInfo, open_container
 from midframe.video.timeline import Timeline
 
@@ -72,124 +72,54 @@ def stream_metadata(metadata: Mapping[str, str], container: str) -> dict[str, st
             continue
         if upper == "HANDLER_NAME" and container in ("matroska", "webm"):
             continue
-        kept["title" if key == "name" else key] = value
+        quicktime = upper == "LANGUAGE" and container == "mov"
+        kept["title" if key == "name" else key] = _QUICKTIME.get(value, value) if quicktime else value
     return kept
 
 
-class Carrier:
-    """Carries packets of the other streams into an output, a little at a time."""
+def lost_metadata(film: Film, plans: tuple[StreamPlan, ...], container: str) -> list[str]:
+    """The film's own metadata keys that the target cannot hold."""
+    if needs_free_keys(film.metadata) and container in ("mp4", "mov") and holds_cover(plans):
+        return sorted(key for key in metadata_for(film, container) if key.lower() not in _ITUNES)
+    return []
 
-    def __init__(self, film: Film, plans: tuple[StreamPlan, ...], container: str, timeline: Timeline) -> None:
-        self.film = film
-        self.plans = [plan for plan in plans if plan.kept and plan.action != "encode"]
-        self.container = container
-        self.timeline = timeline
-        self.counts: dict[int, int] = {}
-        self.source = open_container(film.path) if self.plans else None
-        self.outputs: dict[int, tuple[StreamPlan, Any]] = {}
-        self.stretchers: dict[int, Stretcher] = {}
-        self.packets: Iterator[av.Packet[Any]] = iter(())
-        self.waiting: av.Packet[Any] | None = None
 
-    def close(self) -> None:
-        """Let go of the source film."""
-        if self.source is not None:
-            self.source.close()
+def needs_free_keys(metadata: Mapping[str, str]) -> bool:
+    """Whether metadata has keys beyond those that every mp4 has a place for."""
+    return any(key.lower() not in _ITUNES for key in metadata)
 
-    def add_streams(self, output: av.container.OutputContainer) -> None:
-        """Add the streams to an output whose film stream is already there."""
-        if self.source is None:
-            return
-        streams = self.source.streams
-        for plan in self.plans:
-            stream = streams[plan.info.index]
-            if plan.action == "attach":
-                name, kind, data = _attachment(stream, self.source)
-                output.add_attachment(name, kind, data)
-                continue
-            if plan.action == "stretch":
-                assert isinstance(stream, av.AudioStream)
-                stretcher = Stretcher(stream, output, plan.codec, self.timeline)
-                self.stretchers[stream.index] = stretcher
-                added: Any = stretcher.stream
-            else:
-                added = _add(output, stream, plan)
-            added.metadata.update(stream_metadata(stream.metadata, self.container))
-            added.disposition = int(stream.disposition)
-            self.outputs[stream.index] = (plan, added)
-            self.counts[stream.index] = 0
-        wanted = [streams[index] for index in self.outputs]
-        if wanted:
-            # Attaching cover art may have read on.
-            self.source.seek(-(1 << 62), backward=True) if self.source.format.name == "matroska,webm" else None
-            self.packets = self.source.demux(wanted)
 
-    def advance(self, output: av.container.OutputContainer, until: Fraction | None) -> None:
-        """Write the packets up to an output time; all that are left with None."""
-        while True:
-            packet = self.waiting or self._next()
-            self.waiting = None
-            if packet is None:
-                return
-            time = packet.dts if packet.dts is not None else packet.pts
-            place = None if time is None else self.timeline.place(time * Fraction(packet.time_base))
-            if until is not None and place is not None and place > until:
-                self.waiting = packet
-                return
-            self._write(output, packet)
+def holds_cover(plans: Sequence[StreamPlan]) -> bool:
+    return any(plan.kept and plan.info.cover for plan in plans)
 
-    def finish(self, output: av.container.OutputContainer) -> None:
-        """Write everything that is left."""
-        self.advance(output, None)
-        for index, stretcher in self.stretchers.items():
-            self.counts[index] += stretcher.finish(output)
 
-    def _next(self) -> av.Packet[Any] | None:
-        for packet in self.packets:
-            if packet.size or packet.pts is not None:
-                return packet
-        return None
+def channel_layout(stream: av.AudioStream) -> str | None:
+    """The layout of a stream's channels, the usual one where only their number is known; None where there is none."""
+    layout = stream.codec_context.layout
+    if layout.name.endswith("channels"):
+        return {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(layout.nb_channels)
+    return layout.name
 
-    def _write(self, output: av.container.OutputContainer, packet: av.Packet[Any]) -> None:
-        plan, stream = self.outputs[packet.stream_index]
-        if not self._inside(packet, plan):
-            return
-        index = packet.stream_index
-        if plan.action == "stretch":
-            self.counts[index] += self.stretchers[index].take(packet, output)
-            return
-        if plan.action == "convert":
-            converted = _convert_text(packet, plan)
-            if converted is None:
-                return
-            packet = converted
-        if not plan.info.cover:
-            base = Fraction(packet.time_base)
-            packet.pts = _moved(packet.pts, base, self.timeline)
-            packet.dts = _moved(packet.dts, base, self.timeline)
-            if self.timeline.slow != 1 and packet.duration:
-                packet.duration = packet.duration * self.timeline.slow
-        packet.stream = stream
-        output.mux(packet)
-        self.counts[index] += 1
 
-    def _inside(self, packet: av.Packet[Any], plan: StreamPlan) -> bool:
-        """Whether a packet lies wholly in the part of the film that is converted; subtitles are clipped to it."""
-        if packet.pts is None or not (self.timeline.trimmed or self.timeline.end is not None):
-            return True
-        base = Fraction(packet.time_base)
-        span = (packet.pts * base, (packet.pts + (packet.duration or 0)) * base)
-        clipped = self.timeline.clip(*span)
-        if clipped is None or (clipped != span and plan.info.kind != "subtitle"):
-            return False
-        if clipped != span:
-            packet.pts = packet.dts = round(clipped[0] / base)
-            packet.duration = round((clipped[1] - clipped[0]) / base)
-        return True
+def spoken(container: str) -> str:
+    """The name by which people know a container."""
+    return {"matroska": "mkv"}.get(container, container)
 
 
 _PICTURE_ONLY = ("gif", "webp", "yuv4mpegpipe", "pictures")
 _TEXT = {"mov_text": "subrip", "subrip": "mov_text"}
+# What mp4 keeps under names of its own (iTunes); other keys need QuickTime's form, which has no place for cover art.
+_ITUNES = frozenset(
+    (
+        *("title", "artist", "album_artist", "composer", "album", "date", "encoding_tool", "comment", "genre"),
+        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords"),
+        *("track", "disc", "compilation", "gapless_playback", "hd_video", "media_type", "sort_name", "sort_artist"),
+        *("sort_album", "creation_time", "timecode", "episode_sort", "season_number"),
+    )
+)
+# QuickTime has its own list of languages, some of them by their bibliographic code.
+_QUICKTIME = {"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi", "fre": "fra"}
+_QUICKTIME |= {"sqi": "alb", "cze": "ces", "slo": "slk", "mkd": "mac", "rum": "ron"}
 
 
 def _plan(
@@ -200,14 +130,16 @@ def _plan(
     if container in _PICTURE_ONLY:
         return StreamPlan(info, "drop", info.codec, "the target holds pictures only")
     stream = source.streams[info.index]
-    if info.kind == "data" or info.kind == "unknown":
-        return StreamPlan(info, "drop", info.codec, "data streams are not carried")
+    if info.kind in ("data", "unknown"):
+        return StreamPlan(info, "drop", info.codec, _data_reason(film, stream, container))
     if info.kind == "attachment" or (info.cover and container == "matroska"):
         if container != "matroska":
-            return StreamPlan(info, "drop", info.codec, f"{_spoken(container)} has no attachments")
+            return StreamPlan(info, "drop", info.codec, f"{spoken(container)} has no attachments")
         return StreamPlan(info, "attach", info.codec)
     if info.cover and container == "webm":
         return StreamPlan(info, "drop", info.codec, "webm has no cover art")
+    if info.cover and (container == "mov" or info.codec not in ("mjpeg", "png", "bmp")):
+        return StreamPlan(info, "drop", info.codec, f"{spoken(container)} has no cover art of this kind")
     if info.kind == "audio" and audio == "drop":
         return StreamPlan(info, "drop", info.codec, "sound is left out of slow motion (--audio stretch keeps it)")
     if info.kind == "audio" and audio == "stretch":
@@ -216,11 +148,22 @@ def _plan(
         return StreamPlan(info, "drop", info.codec, "it is empty")
     refusal = _refusal(stream, container)
     if refusal is None:
-        return StreamPlan(info, "copy", info.codec)
+        marks = stream.disposition & ~av.stream.Disposition.default
+        lost = marks.name if container == "mov" and marks and not info.cover else None
+        return StreamPlan(info, "copy", info.codec, f"mov cannot mark it as {lost}" if lost else "")
     other = _TEXT.get(info.codec)
     if other is not None and container in {"subrip": ("matroska",), "mov_text": ("mp4", "mov")}[other]:
-        return StreamPlan(info, "convert", other, f"{_spoken(container)} holds subtitles as {other}")
-    return StreamPlan(info, "drop", info.codec, f"{_spoken(container)} cannot hold {info.codec}")
+        return StreamPlan(info, "convert", other, f"{spoken(container)} holds subtitles as {other}")
+    return StreamPlan(info, "drop", info.codec, f"{spoken(container)} cannot hold {info.codec}")
+
+
+def _data_reason(film: Film, stream: av.stream.Stream, container: str) -> str:
+    if stream.metadata.get("timecode"):
+        written = "written anew" if container in ("mp4", "mov") else "kept as metadata"
+        return f"the time code ({stream.metadata['timecode']}) is {written}"
+    if film.chapters and stream.name == "bin_data":
+        return "the chapters are written anew"
+    return "data streams are not carried"
 
 
 def _refusal(stream: av.stream.Stream, container: str) -> str | None:
@@ -229,49 +172,13 @@ def _refusal(stream: av.stream.Stream, container: str) -> str | None:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             trial.add_stream_from_template(stream)
             trial.start_encoding()
-            return None
     except (av.error.FFmpegError, ValueError, OSError, KeyError) as error:
         return str(error)
-
-
-def _add(output: av.container.OutputContainer, stream: av.stream.Stream, plan: StreamPlan) -> Any:
-    if plan.action == "copy":
-        return output.add_stream_from_template(stream)
-    added = output.add_mux_stream(plan.codec)
-    added.time_base = Fraction(1, 1000)
-    return added
-
-
-def _attachment(stream: Any, source: av.container.InputContainer) -> tuple[str, str, bytes]:
-    """Name, MIME type and bytes of an attachment, or of cover art that becomes one."""
-    if isinstance(stream, av.stream.AttachmentStream):
-        return stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data
-    codec = stream.codec_context.name
-    kind = {"mjpeg": "image/jpeg", "png": "image/png"}.get(codec, f"image/{codec}")
-    name = stream.metadata.get("filename") or f"cover.{'jpg' if codec == 'mjpeg' else codec}"
-    with open_container(source.name) as again:
-        data = next((bytes(p) for p in again.demux(again.streams[stream.index]) if p.size), b"")
-    return name, stream.metadata.get("mimetype", kind), data
-
-
-def _moved(ticks: int | None, base: Fraction, timeline: Timeline) -> int | None:
-    return None if ticks is None else round(timeline.place(ticks * base) / base)
-
-
-def _convert_text(packet: av.Packet[Any], plan: StreamPlan) -> av.Packet[Any] | None:
-    """A subtitle between SubRip (plain UTF-8) and mov_text (the same after its length in two bytes)."""
-    payload = bytes(packet)
-    if plan.codec == "subrip":
-        payload = payload[2 : 2 + int.from_bytes(payload[:2], "big")]
-        if not payload:
-            return None
-    else:
-        payload = len(payload).to_bytes(2, "big") + payload
-    converted: av.Packet[Any] = av.Packet(payload)
-    converted.time_base = packet.time_base
-    converted.pts, converted.dts, converted.duration = packet.pts, packet.dts, packet.duration
-    return converted
-
-
-def _spoken(container: str) -> str:
-    return {"matroska": "mkv"}.get(container, container)
+    if (
+        container == "mp4"
+        and isinstance(stream, av.AudioStream)
+        and stream.codec_context.name.startswith("pcm")
+        and channel_layout(stream) is None
+    ):
+        return "mp4 needs to know what each channel is"
+    return None

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import av.codec.context
 import av.container
 import av.error
+import av.stream
 import numpy as np
 
 from midframe.errors import OutputError, SettingError
+from midframe.video.carrier import Carrier
 from midframe.video.colour import Colour
 from midframe.video.encoders import Encoder
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of
 from midframe.video.sink import part_path, put_in_place, write_error
-from midframe.video.streams import Carrier
+from midframe.video.streams import holds_cover, needs_free_keys
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class FilmWriter:
         self.output: av.container.OutputContainer | None = None
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reports to standard error otherwise
         try:
-            self.output = av.open(str(self.part), "w", format=form.container, options=_muxer_options(form))
+            self.output = av.open(str(self.part), "w", format=form.container, options=_muxer_options(form, carrier))
             self.stream = self._film_stream(self.output)
             self.index = self.stream.index
             carrier.add_streams(self.output)
@@ -113,10 +119,8 @@ class FilmWriter:
         self.carrier.close()
         output, self.output = self.output, None
         if output is not None:
-            try:
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 output.close()
-            except (av.error.FFmpegError, OSError, ValueError):
-                pass
         self.part.unlink(missing_ok=True)
 
     def _film_stream(self, output: av.container.OutputContainer) -> av.VideoStream:
@@ -139,11 +143,11 @@ class FilmWriter:
         if form.encoder.name == "libx265" and form.container in ("mp4", "mov"):
             context.codec_tag = "hvc1"
         stream.metadata.update(form.stream_metadata)
-        stream.disposition = form.disposition
+        stream.disposition = av.stream.Disposition(form.disposition)
         stream.thread_type = "AUTO"
         output.metadata.update(form.metadata)
         if form.chapters:
-            output.set_chapters(list(form.chapters))
+            output.set_chapters([cast("Chapter", chapter) for chapter in form.chapters])
         return stream
 
     def _explain(self, error: BaseException) -> BaseException:
@@ -160,14 +164,16 @@ class FilmWriter:
         return write_error(self.target, error)
 
 
-def _muxer_options(form: FilmFormat) -> dict[str, str]:
+def _muxer_options(form: FilmFormat, carrier: Carrier) -> dict[str, str]:
     """What makes a container keep times exactly and metadata whole."""
     if form.container not in ("mp4", "mov"):
         return {"avoid_negative_ts": "disabled"} if form.container == "matroska" else {}
     scale = form.time_base.denominator
     while scale < 10_000:
         scale *= 2
-    options = {"movflags": "use_metadata_tags", "movie_timescale": str(min(scale, 2**31 - 1))}
+    options = {"movie_timescale": str(min(scale, 2**31 - 1))}
+    if needs_free_keys(form.metadata) and not holds_cover(carrier.plans):
+        options["movflags"] = "use_metadata_tags"
     if form.time_base.numerator == 1:
         options["video_track_timescale"] = str(scale)
     return options
