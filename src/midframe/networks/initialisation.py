@@ -39,6 +39,8 @@ def convolution_aware_(weight: Tensor, noise: float = 0.05) -> Tensor:
     plus normal noise, which breaks the symmetry of real spectra, are scaled to the variance 2 / fan in (He).
     Source: A. Aghajanyan, arXiv 1702.06295.
     """
+    if weight.is_meta:  # names and shapes alone are wanted, as when a weights file is read
+        return weight
     outputs, inputs, height, width = weight.shape
     coefficients = height * (width // 2 + 1)
     bases = -(-inputs // coefficients)
