@@ -13,20 +13,18 @@ def main() -> NoReturn:
     """Run `midframe` with the arguments of this process, and end it with the documented exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    arguments = sys.argv[1:]
     code = 1
     try:
-        code = _run(sys.argv[1:])
+        code = _run(arguments)
     except Interrupted as stop:
-        from midframe.cli.report import say
+        from midframe.cli.report import failed
 
-        code = 128 + stop.number
-        say("interrupted; nothing was left behind")
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what reads our output is gone
-        code = 4
+        code = failed("interrupted", "interrupted; nothing was left behind", 128 + stop.number, arguments)
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
     finally:
         # An encoder thread that is still busy must not keep the process.
         os._exit(code)
@@ -47,29 +45,27 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    import click
+    import typer
 
     from midframe.cli.app import app
-    from midframe.cli.report import failure, fault
-    from midframe.errors import MidframeError, SettingError
+    from midframe.cli.report import failed, failure, fault
+    from midframe.errors import MidframeError
 
-    debug = "--debug" in arguments
+    usage_error = typer.BadParameter.__mro__[1]  # click's or, in newer versions of Typer, its own
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments or ["--help"], standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as end:
+    except typer.Exit as end:
         return end.exit_code
-    except click.UsageError as error:
-        return failure(SettingError(error.format_message()), arguments)
-    except click.ClickException as error:
-        return failure(SettingError(error.format_message()), arguments)
-    except click.Abort:
-        return 130
-    except MidframeError as error:
-        if debug:
-            raise
-        return failure(error, arguments)
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise
+    except typer.Abort:
+        return failed("interrupted", "interrupted", 130, arguments)
     except Exception as error:
-        return fault(error, debug, arguments)
+        if isinstance(error, usage_error):
+            text = str(getattr(error, "format_message", error.__str__)())
+            command = next((a for a in arguments if not a.startswith("-")), "")
+            known = command in {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
+            hint = f"midframe {command} --help" if known else "midframe --help"
+            return failed("setting", f"{text.rstrip('.')} (see {hint})", 2, arguments)
+        if isinstance(error, MidframeError):
+            return failure(error, arguments)
+        return fault(error, arguments)

@@ -14,7 +14,6 @@ from midframe.cli.info import info, models
 app = typer.Typer(
     name="midframe",
     help="Makes the frames between the frames of a film, and keeps everything else in it.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import emit, say
+from midframe.cli.report import check_json_file, emit, say
 from midframe.errors import SettingError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def convert(
     from midframe.conversion import convert as run
     from midframe.video.timeline import parse_rate
 
+    check_json_file(json_file)
     if json and target == "-":
         raise SettingError("--json and OUT = - both want standard output; use --json-file")
     settings = Settings(
@@ -126,7 +127,7 @@ class _Bar:
         self.said = time.monotonic()
 
     def __enter__(self) -> _Bar:
-        if not self.silent and sys.stderr.isatty():
+        if not self.silent and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -207,7 +208,7 @@ def _print_summary(summary: Summary) -> None:
     held = counts.held_at_cuts + counts.held_at_gaps + counts.held_at_lost
     seconds = summary.seconds.get("total", 0.0)
     say(
-        f"{summary.target}: {counts.written} frames from {counts.read} ({counts.made} made, {counts.repeated} repeated, "
-        f"{held} held) in {_clock(seconds)}, {counts.written / max(seconds, 1e-9):.1f} a second"
+        f"{summary.target}: {counts.written} frames from {counts.read} ({counts.made} made, "
+        f"{counts.repeated} repeated, {held} held) in {_clock(seconds)}, {counts.written / max(seconds, 1e-9):.1f} a second"
         + ("" if summary.complete else "; NOT COMPLETE")
     )

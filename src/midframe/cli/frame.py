@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from midframe.cli.report import emit, say
+from midframe.cli.report import check_json_file, emit, say
 from midframe.errors import SettingError
 
 
@@ -31,16 +31,30 @@ def frame(
 
     midframe frame a.png b.png between.png
     """
+    from midframe.conversion.pipeline import aside
     from midframe.conversion.settings import Settings
     from midframe.conversion.still import make_picture
+    from midframe.conversion.target import remove_part
 
+    check_json_file(json_file)
     try:
         when = Fraction(time)
     except (ValueError, ZeroDivisionError):
         raise SettingError(f"--time '{time}' is not a number; give one such as 0.25 or 1/4") from None
     settings = Settings(network=network, shader=shader, device=device, drop_alpha=drop_alpha, overwrite=overwrite)
-    names = make_picture(first, second, target, when, settings)
+    try:
+        names = aside(lambda _: make_picture(first, second, target, when, settings), lambda: None, lambda: False)
+    except BaseException:
+        remove_part(target)
+        raise
     if not quiet:
         say(f"{target}: the picture at {float(when):g} between {first} and {second}, by {names['network']}")
-    data = {"schema": "midframe.frame/1", "ok": True, "input": [first, second], "output": target, "time": str(when)}
-    emit({**data, **names}, json, json_file)
+    data = {
+        "schema": "midframe.frame/1",
+        "ok": True,
+        "input": {"path": first, "second": second},
+        "output": {"path": target},
+        "time": str(when),
+        **names,
+    }
+    emit(data, json, json_file)

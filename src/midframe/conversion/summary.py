@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from midframe.conversion.plan import Plan, plan_json
-from midframe.errors import MidframeError
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.streams import StreamPlan
@@ -67,17 +66,6 @@ class Summary:
             "streams": [stream_json(plan) for plan in self.plan.streams],
             "warnings": list(self.warnings),
         }
-
-
-def error_json(error: MidframeError, source: str, target: str) -> dict[str, Any]:
-    """What `--json` gives when a conversion fails."""
-    return {
-        "schema": SCHEMA,
-        "ok": False,
-        "input": {"path": source},
-        "output": {"path": target},
-        "error": {"code": error.code, "message": str(error), "exit_code": error.exit_code},
-    }
 
 
 def film_json(film: Film) -> dict[str, Any]:
