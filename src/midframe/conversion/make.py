@@ -14,7 +14,7 @@ from midframe import shader as pixel_shader
 from midframe.conversion.pairs import Pair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
-from midframe.errors import DeviceError
+from midframe.errors import DeviceError, WeightsError
 from midframe.networks.average import Average
 from midframe.networks.times import DEPTH, frames_at
 from midframe.ops.backends import survey
@@ -84,6 +84,9 @@ class Maker:
         blend = None if self.shader is None else pixel_shader.blend_map(first, second, self.shader)
 
         def planes(answer: Tensor, time: float) -> tuple[Plane, ...]:
+            if not torch.isfinite(answer).all():
+                name = self.names["network"]
+                raise WeightsError(f"the network {name} gave values that are not numbers; its weights may be damaged")
             if self.shader is not None and blend is not None:
                 answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
             change = answer[0] - torch.lerp(first[0], second[0], time)
