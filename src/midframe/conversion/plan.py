@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from midframe.video.streams import (
     lost_metadata,
     metadata_for,
     plan_streams,
+    spoken,
     stream_metadata,
 )
 from midframe.video.timeline import Timeline, gap_limit
-from midframe.video.writer import FilmFormat
+from midframe.video.writer import FilmFormat, try_format
 from midframe.video.y4m import y4m_layout
 
 
@@ -85,7 +87,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     layout, colour = _written_layout(film, target, container, settings)
     encoder = (
         Encoder(container, layout.name, {})
-        if container in ("pictures", "yuv4mpegpipe", "gif", "webp")
+        if container in _NO_ENCODER
         else choose_encoder(
             container,
             layout,
@@ -103,6 +105,8 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     timeline = _timeline(film, container, streams, settings, first)
     base = film.time_base / 2 if settings.deinterlace == "field" else film.time_base
     time_base = timeline.time_base(base)
+    if time_base.denominator > FINEST:
+        time_base = Fraction(1, FINEST)
     last_duration = _last_duration(film, last)
     times = None
     if film.ticks is not None:
@@ -110,6 +114,8 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         if settings.deinterlace == "field":
             last_duration /= 2
         times = array("q", (round(slot.time / time_base) for slot in timeline.times(sources, last_duration)))
+        if container in ("matroska", "webm"):
+            _check_milliseconds(times, time_base, container)
     width, height = check_size(encoder, film.width, film.height, settings.odd)
     form = FilmFormat(
         container=container,
@@ -127,6 +133,8 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         stream_metadata=stream_metadata(film.stream_metadata, container),
         chapters=chapters_for(film, container, timeline),
     )
+    if container not in _NO_ENCODER:
+        try_format(form)
     plan = Plan(
         film=film,
         target=target,
@@ -257,6 +265,24 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
     return timeline
 
 
+_NO_ENCODER = ("pictures", "yuv4mpegpipe", "gif", "webp")
+FINEST = 100_000_000
+"""The finest clock, in ticks a second: at this one mp4 still holds gaps of 20 s."""
+
+
+def _check_milliseconds(times: array[int], base: Fraction, container: str) -> None:
+    """Refuse times that fall together in Matroska and WebM, which count milliseconds."""
+    before = None
+    for tick in times:
+        now = floor(tick * base * 1000 + Fraction(1, 2))
+        if now == before:
+            raise SettingError(
+                f"two frames at {float(tick * base):.4f} s would have one time, as {spoken(container)} counts "
+                "milliseconds; write an .mp4 or .mov, or give a lower --factor or --fps"
+            )
+        before = now
+
+
 _FREE_CLOCKS = ("mpegts", "mpeg")
 FREE_CLOCK_LIMIT = 10
 """Transport and program streams start at any time of day; later than this many seconds, the film is moved to 0."""
@@ -309,7 +335,11 @@ def _check_space(plan: Plan) -> None:
 def _warnings(plan: Plan, settings: Settings) -> list[str]:
     """Everything that will not be as in the film, in words."""
     film, form = plan.film, plan.form
-    said = [f"{s.info.describe()} left out: {s.reason}" for s in plan.streams if not s.kept]
+    said = [
+        f"{s.info.describe()} {'not copied' if s.info.kind == 'data' else 'left out'}: {s.reason}"
+        for s in plan.streams
+        if not s.kept
+    ]
     said += [f"{s.info.describe()} converted: {s.reason}" for s in plan.streams if s.action in ("convert", "stretch")]
     said += [f"{s.info.describe()}: {s.reason}" for s in plan.streams if s.action == "copy" and s.reason]
     keys = lost_metadata(film, plan.streams, plan.container)
@@ -358,7 +388,7 @@ def _warnings(plan: Plan, settings: Settings) -> list[str]:
         said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
     if plan.container == "yuv4mpegpipe" and _varies(plan):
         said.append("y4m has one frame rate for all; the film's variable times are lost")
-    if plan.container in ("mp4", "mov") and film.metadata.get("timecode"):
+    if film.metadata.get("timecode") and not any(s.info.kind == "data" for s in plan.streams):
         said.append("the time code is kept as metadata")
     return said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.container
@@ -35,9 +35,8 @@ class Stretcher:
         rate = source.codec_context.sample_rate
         if codec == "libopus" or (codec == "aac" and rate not in _AAC_RATES):
             rate = 48000
-        self.stream = output.add_stream(codec, rate=rate)
-        assert isinstance(self.stream, av.AudioStream)
-        self.stream.layout = layout
+        self.stream = cast(av.AudioStream, output.add_stream(codec, rate=rate))
+        self.stream.codec_context.layout = layout
         channels = source.codec_context.layout.nb_channels
         if codec != "flac":
             self.stream.bit_rate = 96_000 * max(1, channels)
@@ -57,7 +56,7 @@ class Stretcher:
         ready = []
         for frame in frames:
             if self.graph is None:
-                self.start = max(self.timeline.place(frame.pts * Fraction(frame.time_base)), Fraction(0))
+                self.start = max(self.timeline.place((frame.pts or 0) * Fraction(frame.time_base or 1)), Fraction(0))
                 self.graph = self._build(frame)
             self.graph.push(frame)
             ready += self._drain()
@@ -104,7 +103,7 @@ class Stretcher:
         ready: list[av.Packet[Any]] = []
         while True:
             try:
-                frame = self.graph.pull()
+                frame = cast(av.AudioFrame, self.graph.pull())
             except (av.error.BlockingIOError, av.error.EOFError):
                 return ready
             frame.time_base = Fraction(1, self.rate)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.container
@@ -182,7 +182,7 @@ def _add(output: av.container.OutputContainer, stream: av.stream.Stream, plan: S
         added = output.add_stream_from_template(stream)
         if isinstance(stream, av.AudioStream) and plan.codec.startswith("pcm"):
             # Matroska says how many channels there are, mp4 wants to know which.
-            added.codec_context.layout = channel_layout(stream) or stream.codec_context.layout
+            cast(Any, added.codec_context).layout = channel_layout(stream) or stream.codec_context.layout
         return added
     added = output.add_mux_stream(plan.codec)
     added.time_base = Fraction(1, 1000)

@@ -76,9 +76,7 @@ def choose_encoder(
     those that do.
     """
     if encoder is not None:
-        names: tuple[str, ...] = (encoder,)
-        if encoder not in av.codecs_available:
-            raise SettingError(f"there is no encoder '{encoder}'; usual ones: {_usual()}")
+        names: tuple[str, ...] = (_encoder_named(encoder),)
     elif codec is not None:
         if codec not in CODECS:
             raise SettingError(f"there is no codec '{codec}'; give one of {', '.join(CODECS)}, or --encoder NAME")
@@ -89,11 +87,28 @@ def choose_encoder(
         pixel_format = _pixel_format(name, layout)
         if pixel_format is not None:
             return Encoder(name, pixel_format, _options(name, colour, hdr, crf, preset))
-    takers = [n for group in CODECS.values() for n in group if _pixel_format(n, layout) and _fits(n, container)]
+    takers = encoders_for(container, layout)
     advice = f"those that do: {', '.join(takers)}" if takers else "no encoder for this container does"
     raise SettingError(
-        f"{names[0]} does not take the film's pixel format ({layout.describe()}); {advice}; or convert with --pixel-format"
+        f"{names[0]} does not take the film's pixel format ({layout.describe()}); {advice}; "
+        "or convert with --pixel-format"
     )
+
+
+def encoders_for(container: str, layout: Layout) -> list[str]:
+    """The usual encoders for a container that take pictures of a layout."""
+    return [n for group in CODECS.values() for n in group if _pixel_format(n, layout) and _fits(n, container)]
+
+
+def _encoder_named(name: str) -> str:
+    """The own name of an encoder: `h264` is libx264."""
+    try:
+        found = av.codec.Codec(name, "w")
+    except (av.error.FFmpegError, ValueError):
+        found = None
+    if found is None or found.type != "video":
+        raise SettingError(f"there is no video encoder '{name}'; usual ones: {_usual()}")
+    return found.name
 
 
 def _defaults(container: str, layout: Layout) -> tuple[str, ...]:
@@ -124,6 +139,21 @@ def _pixel_format(name: str, layout: Layout) -> str | None:
     return min(good, key=lambda f: max(c.bits for c in av.VideoFormat(f).components), default=None)
 
 
+_QUALITY = {"libx264": (18, 51), "libx264rgb": (18, 51), "libx265": (18, 51), "libsvtav1": (24, 63)}
+_QUALITY |= {"libvpx-vp9": (24, 63)}
+_X264 = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split())  # noqa: SIM905
+# The option that a preset is for, the usual one, and all there are.
+_PRESETS = {
+    "libx264": ("preset", "medium", _X264),
+    "libx264rgb": ("preset", "medium", _X264),
+    "libx265": ("preset", "medium", _X264),
+    "libsvtav1": ("preset", "8", tuple(str(k) for k in range(14))),
+    "libvpx-vp9": ("cpu-used", "2", tuple(str(k) for k in range(9))),
+    "prores_ks": ("profile", "hq", ("proxy", "lt", "standard", "hq", "4444", "4444xq")),
+}
+_QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "msmpeg4v2", "msmpeg4", "h263p", "flv", "wmv2")
+
+
 def _usual() -> str:
     return ", ".join(name for group in CODECS.values() for name in group)
 
@@ -131,21 +161,25 @@ def _usual() -> str:
 def _options(name: str, colour: Colour, hdr: Hdr, crf: float | None, preset: str | None) -> dict[str, str]:
     """The encoder's own options: quality, speed, and HDR metadata in its own words."""
     options: dict[str, str] = {}
-    quality = {"libx264": 18, "libx264rgb": 18, "libx265": 18, "libsvtav1": 24, "libvpx-vp9": 24}
-    if name in quality:
-        options["crf"] = f"{crf if crf is not None else quality[name]:g}"
+    if name in _QUALITY:
+        usual, worst = _QUALITY[name]
+        if crf is not None and not 0 <= crf <= worst:
+            raise SettingError(f"{name} takes a --crf from 0 (best) to {worst}, not {crf:g}")
+        options["crf"] = f"{usual if crf is None else crf:g}"
     elif crf is not None:
         raise SettingError(f"{name} has no --crf")
-    if name == "libvpx-vp9":
-        options |= {"b": "0", "row-mt": "1", "cpu-used": preset or "2", "deadline": "good"}
-    elif name in ("libx264", "libx264rgb", "libx265"):
-        options["preset"] = preset or "medium"
-    elif name == "libsvtav1":
-        options["preset"] = preset or "8"
-    elif name == "prores_ks":
-        options["profile"] = preset or "hq"
+    if name in _PRESETS:
+        key, usual_preset, presets = _PRESETS[name]
+        if preset is not None and preset not in presets:
+            raise SettingError(f"{name} has no --preset '{preset}'; it has {' '.join(presets)}")
+        options[key] = preset or usual_preset
     elif preset is not None:
         raise SettingError(f"{name} has no --preset")
+    if name == "libvpx-vp9":
+        options |= {"b": "0", "row-mt": "1", "deadline": "good"}
+    if name in _QUANTISED:
+        # Without a word on quality these make 200 kbit/s of any film.
+        options |= {"flags": "+qscale", "global_quality": str(2 * 118)}
     if name == "ffv1":
         options |= {"level": "3", "slicecrc": "1"}
     if name in ("libx264", "libx264rgb", "libx265", "libsvtav1", "ffv1") and colour.siting != "left":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from array import array
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,15 @@ import av.error
 import av.stream
 import numpy as np
 
-from midframe.errors import OutputError, SettingError
+from midframe.errors import MidframeError, SettingError
 from midframe.video.carrier import Carrier
 from midframe.video.colour import Colour
-from midframe.video.encoders import Encoder
+from midframe.video.damage import DamageLog
+from midframe.video.encoders import Encoder, encoders_for
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of
 from midframe.video.sink import part_path, put_in_place, write_error
-from midframe.video.streams import holds_cover, needs_free_keys
+from midframe.video.streams import holds_cover, needs_free_keys, spoken
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -55,7 +57,7 @@ class FilmWriter:
 
     A `Sink` (see there). carrier: brings the packets of the other streams. `index` is the film's stream in the file,
     `ticks` the times of the frames written so far, in `form.time_base`. Raises `OutputError` for everything that goes
-    wrong in writing, `SettingError` for options that the encoder refuses.
+    wrong in writing; `try_format` says beforehand whether encoder and container work.
     """
 
     def __init__(self, target: str, form: FilmFormat, carrier: Carrier, *, overwrite: bool = False) -> None:
@@ -69,7 +71,7 @@ class FilmWriter:
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reports to standard error otherwise
         try:
             self.output = av.open(str(self.part), "w", format=form.container, options=_muxer_options(form, carrier))
-            self.stream = self._film_stream(self.output)
+            self.stream = _film_stream(self.output, self.form)
             self.index = self.stream.index
             carrier.add_streams(self.output)
             self.output.start_encoding()
@@ -119,49 +121,74 @@ class FilmWriter:
         self.carrier.close()
         output, self.output = self.output, None
         if output is not None:
-            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
-                output.close()
+            _close_quietly(output)
         self.part.unlink(missing_ok=True)
 
-    def _film_stream(self, output: av.container.OutputContainer) -> av.VideoStream:
-        form = self.form
-        stream = output.add_stream(form.encoder.name, rate=form.rate, options=dict(form.encoder.options))
-        assert isinstance(stream, av.VideoStream)
-        context = stream.codec_context
-        context.width, context.height = form.width, form.height
-        context.pix_fmt = form.encoder.pixel_format
-        context.time_base = form.time_base
-        stream.time_base = form.time_base
-        context.flags |= int(av.codec.context.Flags.frame_duration)
-        colour = form.colour
-        context.colorspace, context.color_range = colour.tag_matrix, colour.tag_range
-        context.color_primaries, context.color_trc = colour.tag_primaries, colour.tag_transfer
-        if form.aspect is not None:
-            context.sample_aspect_ratio = form.aspect
-        if form.display_matrix is not None:
-            stream.set_display_matrix(form.display_matrix)
-        if form.encoder.name == "libx265" and form.container in ("mp4", "mov"):
-            context.codec_tag = "hvc1"
-        stream.metadata.update(form.stream_metadata)
-        stream.disposition = av.stream.Disposition(form.disposition)
-        stream.thread_type = "AUTO"
-        output.metadata.update(form.metadata)
-        if form.chapters:
-            output.set_chapters([cast("Chapter", chapter) for chapter in form.chapters])
-        return stream
-
     def _explain(self, error: BaseException) -> BaseException:
-        if isinstance(error, (OutputError, SettingError)) or not isinstance(
-            error, (av.error.FFmpegError, OSError, ValueError)
-        ):
-            return error
-        if isinstance(error, PermissionError) and "avcodec_open2" in str(error):
-            return SettingError(f"the encoder {self.form.encoder.name} cannot run on this machine (no such hardware?)")
-        reason = getattr(error, "strerror", None) or str(error)
-        if "avcodec_open2" in str(error):
-            given = " ".join(f"{k}={v}" for k, v in self.form.encoder.options.items())
-            return SettingError(f"the encoder {self.form.encoder.name} refused its settings ({given}): {reason}")
-        return write_error(self.target, error)
+        if isinstance(error, (av.error.FFmpegError, OSError, ValueError)) and not isinstance(error, MidframeError):
+            return write_error(self.target, error)
+        return error
+
+
+def try_format(form: FilmFormat) -> None:
+    """Open encoder and container on a file in memory. Raises `SettingError` where one of them does not work so."""
+    name, context = form.encoder.name, None
+    with contextlib.ExitStack() as stack:
+        output = av.open(io.BytesIO(), "w", format=form.container)
+        stack.callback(_close_quietly, output)
+        log = stack.enter_context(DamageLog({name, form.container}))
+        try:
+            context = _film_stream(output, form).codec_context
+            output.start_encoding()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if context is not None and not context.is_open:
+                said = next(iter(log.messages), None) or getattr(error, "strerror", None) or str(error)
+                raise SettingError(_refused(form.encoder, said, isinstance(error, PermissionError))) from None
+            able = " ".join(encoders_for(form.container, form.layout))
+            raise SettingError(
+                f"{spoken(form.container)} does not hold what {name} makes; give one of the encoders {able}"
+                + ("" if form.container == "matroska" else ", or write an .mkv")
+            ) from None
+
+
+def _close_quietly(output: av.container.OutputContainer) -> None:
+    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+        output.close()
+
+
+def _refused(encoder: Encoder, reason: str, forbidden: bool) -> str:
+    """Why an encoder could not be opened, in one line."""
+    if forbidden:
+        return f"the encoder {encoder.name} cannot run on this machine (no such hardware?)"
+    given = " ".join(f"{k}={v}" for k, v in encoder.options.items())
+    return f"the encoder {encoder.name} refused its settings ({given}): {reason}"
+
+
+def _film_stream(output: av.container.OutputContainer, form: FilmFormat) -> av.VideoStream:
+    stream = output.add_stream(form.encoder.name, rate=form.rate, options=dict(form.encoder.options))
+    assert isinstance(stream, av.VideoStream)
+    context = stream.codec_context
+    context.width, context.height = form.width, form.height
+    context.pix_fmt = form.encoder.pixel_format
+    context.time_base = form.time_base
+    stream.time_base = form.time_base
+    context.flags |= int(av.codec.context.Flags.frame_duration)
+    colour = form.colour
+    context.colorspace, context.color_range = colour.tag_matrix, colour.tag_range
+    context.color_primaries, context.color_trc = colour.tag_primaries, colour.tag_transfer
+    if form.aspect is not None:
+        context.sample_aspect_ratio = form.aspect
+    if form.display_matrix is not None:
+        stream.set_display_matrix(form.display_matrix)
+    if form.encoder.name == "libx265" and form.container in ("mp4", "mov"):
+        context.codec_tag = "hvc1"
+    stream.metadata.update(form.stream_metadata)
+    stream.disposition = av.stream.Disposition(form.disposition)
+    stream.thread_type = "AUTO"
+    output.metadata.update(form.metadata)
+    if form.chapters:
+        output.set_chapters([cast("Chapter", chapter) for chapter in form.chapters])
+    return stream
 
 
 def _muxer_options(form: FilmFormat, carrier: Carrier) -> dict[str, str]:
