@@ -77,9 +77,9 @@ def test_each_sample_has_its_own_time() -> None:
 
 
 def test_a_known_motion_is_followed_at_every_time() -> None:
-    """The coarsest decoder answers the same motion everywhere, the others nothing: the frames come to it from both sides."""
+    """The coarsest decoder answers one motion everywhere, the others nothing: the frames come to it from both sides."""
     network = Guided(**SMALL, precision="float32").eval()
-    across, down = 0.25, -0.125  # of the coarsest level's pixels: 4 and -2 of the picture's, from the middle to each frame
+    across, down = 0.25, -0.125  # of the coarsest level's pixels: 4 and -2 of the picture's, to each side
     with torch.no_grad():
         network.decoders[3].head.bias.copy_(torch.tensor([-across, -down, across, down, 0]) / GAIN)
     first, second = frames(64, 64)
@@ -191,8 +191,9 @@ def test_every_weight_is_learnt() -> None:
     network = awake(Guided(**SMALL)).train()
     network(*frames(64, 64), torch.tensor([0.4])).square().mean().backward()
     for name, parameter in network.named_parameters():
-        if name != "decoders.3.carry.weight" and name != "decoders.3.carry.bias":  # read from depth 2 on
-            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name  # noqa: PT018
+        if not name.startswith("decoders.3.carry"):  # which is read from depth 2 on
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
     network.zero_grad()
     network.forward_levels(*frames(64, 64), torch.tensor([0.4]), depth=2).frame.square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
@@ -267,7 +268,8 @@ def test_other_times_than_it_was_trained_on() -> None:
         with torch.inference_mode():
             made = network(first, second, torch.full((4,), time))
         made = made[..., 8:-8, 8:-8]
-        near = {at: psnr(made, drawn(at, motions)[..., 8:-8, 8:-8]) for at in (0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1)}
+        times = (0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
+        near = {at: psnr(made, drawn(at, motions)[..., 8:-8, 8:-8]) for at in times}
         mean = mean_at(first, second, torch.tensor([time]))[..., 8:-8, 8:-8]
         assert max(near, key=lambda at: near[at]) == time, near
         assert near[time] > psnr(mean, drawn(time, motions)[..., 8:-8, 8:-8]) + 3

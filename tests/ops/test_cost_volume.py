@@ -57,7 +57,7 @@ def test_is_the_formula(backend: str, time: float) -> None:
 
 @pytest.mark.parametrize(("time", "shift"), [(0.5, (4, -2)), (0.25, (4, -4)), (0.75, (4, 0))])
 def test_the_motion_there_is_matches_best_where_it_passes(time: float, shift: tuple[int, int]) -> None:
-    """A dot at p in the first frame and at p + d in the second is found at p + t d, and nowhere else, with k = d / 2."""
+    """A dot at p in the first frame and at p + d in the second is found at p + t d with k = d / 2, and nowhere else."""
     dx, dy = shift
     first, second = torch.zeros(2, 1, 1, 24, 24)
     first[0, 0, 12, 10] = second[0, 0, 12 + dy, 10 + dx] = 1

@@ -20,7 +20,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 def by_loop(image: Tensor, motion: Tensor) -> Tensor:
     """The formula, pixel by pixel in Python's floats; motion of the image's size."""
-    batch, channels, height, width = image.shape
+    batch, _, height, width = image.shape
     out = torch.zeros_like(image)
     for b in range(batch):
         for y in range(height):
@@ -139,7 +139,7 @@ def assert_near(got: Tensor, right: Tensor, tolerance: float, what: str) -> None
 @given(case=cases())
 def test_backends_are_the_reference(backend: str, case: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(case["seed"])
-    batch, channels, height, width = case["shape"]
+    batch, _, height, width = case["shape"]
     image = torch.randn(case["shape"], generator=generator).to(case["kind"])
     size = (batch, 2, height // case["factor"], width // case["factor"])
     motion = case["reach"] * torch.randn(size, generator=generator)

@@ -192,19 +192,18 @@ def depth_for(height: int, width: int) -> int:
 class _Convolution(nn.Conv2d):
     """A convolution that runs in the type of its input. gain: what weights and bias are multiplied by."""
 
+    bias: nn.Parameter
     gain = 1.0
 
     def forward(self, maps: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        if self.gain != 1:
-            weight, bias = weight * self.gain, bias * self.gain  # type: ignore[operator, assignment]
-        return F.conv2d(maps, weight.to(maps.dtype), bias.to(maps.dtype), self.stride, self.padding)  # type: ignore[union-attr, arg-type]
+        weight, bias = (self.weight, self.bias) if self.gain == 1 else (self.weight * self.gain, self.bias * self.gain)
+        return F.conv2d(maps, weight.to(maps.dtype), bias.to(maps.dtype), self.stride, self.padding)
 
 
 def _convolution(channels: int, out: int, kernel: int = 3, stride: int = 1) -> _Convolution:
     made = _Convolution(channels, out, kernel, stride, padding=(kernel - 1) // 2)
     nn.init.kaiming_normal_(made.weight, SLOPE)
-    nn.init.zeros_(made.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(made.bias)
     return made
 
 

@@ -115,8 +115,8 @@ def save_weights(
 ) -> WeightsInfo:
     """Write the weights of a network, in float16, and what is to be known about them; returns that as read back.
 
-    training: anything JSON can hold. licence: of the weights. data: what they were trained on. The file appears under its
-    name when it is whole. Raises `WeightsError` for weights that are not finite in float16, `SettingError` for a
+    training: anything JSON can hold. licence: of the weights. data: what they were trained on. The file appears under
+    its name when it is whole. Raises `WeightsError` for weights that are not finite in float16, `SettingError` for a
     network that is not in `NETWORKS` or a `training` that is no JSON, `OutputError` where it cannot be written.
     """
     from safetensors.torch import save
