@@ -104,6 +104,9 @@ def separable_convolution(
     if scale != 1:
         vertical = F.interpolate(vertical, scale_factor=float(scale), mode="bilinear", align_corners=False)
         horizontal = F.interpolate(horizontal, scale_factor=float(scale), mode="bilinear", align_corners=False)
+    kind = image.dtype
+    if normalise:  # divided before it is rounded
+        image = image.to(torch.promote_types(kind, torch.float32))
     if backend == "reference":
         out, weight_sum = separable_convolution_reference(image, vertical, horizontal, taps, replicate)
     else:
@@ -111,7 +114,7 @@ def separable_convolution(
             image, vertical, horizontal, taps.inner, taps.outer, taps.reading, replicate, backend
         )
     if normalise:
-        out = (out / torch.where(weight_sum.abs() > 1e-6, weight_sum, 1.0)).to(out.dtype)
+        out = (out / torch.where(weight_sum.abs() > 1e-6, weight_sum, 1.0)).to(kind)
     return (out, weight_sum) if return_weights else out
 
 

@@ -70,9 +70,7 @@ def gradient_kernels(
     return grad_vertical.to(kernels), grad_horizontal.to(kernels)
 
 
-def gradient_image(
-    grad_out: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
-) -> Tensor:
+def gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool) -> Tensor:
     grad, vertical, horizontal = _working(grad_out), _working(vertical), _working(horizontal)
     batch, channels, height, width = grad.shape
     padded = grad.new_zeros((batch, channels, height + 2 * taps.reach, width + 2 * taps.reach))
@@ -87,7 +85,9 @@ def gradient_image(
             spread = spread.view(tile.rows, taps.size, channels, -1)
             for i in range(taps.size):
                 start = tile.top + i
-                rows[tile.sample, start : start + tile.rows, :, tile.left : tile.left + spread.shape[-1]] += spread[:, i]
+                rows[tile.sample, start : start + tile.rows, :, tile.left : tile.left + spread.shape[-1]] += spread[
+                    :, i
+                ]
         padded = rows.transpose(1, 2)
     return fold_border(padded, taps.reach, replicate).to(grad_out.dtype)
 
@@ -183,7 +183,7 @@ def _skewed(kernels: Tensor) -> Tensor:
     """The band matrix `[rows, width, width + T - 1]`: kernels `[rows, T, width]`, each one place further right."""
     rows, size, width = kernels.shape
     shifted = F.pad(kernels.transpose(1, 2), (0, width)).flatten(1)
-    return shifted[:, : width * (width + size - 1)].unflatten(1, (width, width + size - 1))
+    return shifted[:, : width * (width + size - 1)].view(rows, width, width + size - 1)
 
 
 def _unskewed(band: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops.halide_build import Run, compiled
+from midframe.ops.halide_build import Run, compiled, new_maps
 from midframe.ops.separable import halide_composite, halide_dense
 from midframe.ops.separable.chunked import fold_border
 from midframe.ops.separable.halide_dense import NARROWEST
@@ -58,7 +58,7 @@ def gradient_kernels(
     if not taps.is_dense:
         picture, grad = _with_ones(picture), torch.cat([grad, grad_sum], 1)
         run = _composite("gradient_kernels", vertical.dtype)
-        grad_vertical, grad_horizontal = (torch.empty(vertical.shape, dtype=vertical.dtype) for _ in range(2))
+        grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
         for b in range(len(image)):
             run(
                 picture[b], vertical[b], horizontal[b], grad[b], _tap_list(taps), taps.reach, int(replicate), threads,
@@ -67,7 +67,7 @@ def gradient_kernels(
         return grad_vertical, grad_horizontal
 
     grad, grad_sum, vertical, horizontal = map(_widened, (grad, grad_sum, vertical, horizontal))
-    grad_vertical, grad_horizontal = (torch.empty(vertical.shape, dtype=vertical.dtype) for _ in range(2))
+    grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
     for b in range(len(image)):
         for group in _groups(image.shape[1]):
             first = group.start == 0

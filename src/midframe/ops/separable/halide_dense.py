@@ -21,6 +21,9 @@ from midframe.ops.halide_build import parameter, read, write
 
 Definition = tuple[list[Any], list[Any]]
 
+ROWS_IN_CACHE = 19
+"""Rows of a band whose kernel values and pixels fit the first-level cache together."""
+
 NARROWEST = 16
 """The least width of the maps in pixels, the longest vector of any processor. The picture may be narrower."""
 
@@ -58,7 +61,7 @@ def forward(kernels: torch.dtype, channels: int) -> Definition:
 
 
 def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
-    """(image, vertical, horizontal, grad_out, grad_weight_sum, replicate, threads) -> grad_vertical, grad_horizontal.
+    """(image, vertical, horizontal, grad_out, grad_weight_sum, replicate, threads) -> both gradients `[T, H, W]`.
 
     grad_vertical[i] = sum over c of grad_out[c] * (sum over j of horizontal[j] * picture[c] at (i, j)), and the same the
     other way round; the weight sum adds the same for a picture of ones.
@@ -67,7 +70,7 @@ def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
 
     p = _Parts(kernels)
     x, y, c, yi, yo, r, i = p.x, p.y, p.c, p.yi, p.yo, p.r, hl.Var("i")
-    across, down = hl.RDom([(0, p.taps)]), hl.RDom([(0, p.band)])
+    across = hl.RDom([(0, p.taps)])
     grad_out, grad_sum = parameter("grad_out", torch.float32, 3), parameter("grad_weight_sum", torch.float32, 2)
     row = hl.min(yo * p.rows + yi, p.height - 1)
     g, gs = hl.Func("g"), hl.Func("gs")
@@ -77,15 +80,19 @@ def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
     row_sum, column_sum = hl.Func("row_sum"), hl.Func("column_sum")
     row_sum[x, yi, c, yo, r] = 0.0
     row_sum[x, yi, c, yo, r] += p.h[x, yi, yo, across.x] * p.padded[x + across.x, yo * p.rows + r, c]
-    column_sum[x, yi, c, yo, i] = 0.0
-    column_sum[x, yi, c, yo, i] += p.v_band[x, yi, yo, down.x] * p.padded[x + i, yo * p.rows + down.x, c]
-    v_part, h_part = hl.Func("v_part"), hl.Func("h_part")
+    # The rows of a band in blocks: a block's kernel values and pixels stay in the first-level cache while j goes by.
+    blocks = (p.band + ROWS_IN_CACHE - 1) // ROWS_IN_CACHE
+    block, rows = hl.Var("block"), hl.RDom([(0, (p.band + blocks - 1) // blocks)])
+    row = block * ((p.band + blocks - 1) // blocks) + rows.x
+    column_sum[x, yi, c, yo, i, block] = 0.0
+    column_sum[x, yi, c, yo, i, block] += p.v_band[x, yi, yo, row] * p.padded[x + i, yo * p.rows + row, c]
+
+    v_part, h_part, down = hl.Func("v_part"), hl.Func("h_part"), hl.RDom([(0, blocks)])
     v_part[x, yi, yo, r] = _sum(g[x, yi, c, yo] * row_sum[x, yi, c, yo, r] for c in range(channels)) + hl.select(
         p.row_counts(yo * p.rows + r), gs[x, yi, yo] * p.h_sum[x, yi, yo], 0.0
     )
-    h_part[x, yi, yo, i] = _sum(g[x, yi, c, yo] * column_sum[x, yi, c, yo, i] for c in range(channels)) + hl.select(
-        p.column_counts(x + i), gs[x, yi, yo] * p.v_sum[x, yi, yo], 0.0
-    )
+    h_part[x, yi, yo, i] = hl.select(p.column_counts(x + i), gs[x, yi, yo] * p.v_sum[x, yi, yo], 0.0)
+    h_part[x, yi, yo, i] += _sum(g[x, yi, c, yo] * column_sum[x, yi, c, yo, i, down.x] for c in range(channels))
     out = hl.Func("out")
     yi_, yo_ = y % p.rows, y // p.rows
     out[x, y, i] = (write(v_part[x, yi_, yo_, i + yi_], kernels), write(h_part[x, yi_, yo_, i], kernels))
@@ -100,7 +107,8 @@ def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
     for staged, loop in ((v_part, r), (h_part, i)):
         staged.reorder(x, yi, yo, loop).reorder_storage(x, yi, loop, yo)
         staged.vectorize(x, p.lanes, hl.TailStrategy.RoundUp).unroll(yi)
-    for sums, part, loop, reduction in ((row_sum, v_part, r, across), (column_sum, h_part, i, down)):
+    h_part.update().reorder(x, yi, i, down.x).vectorize(x, p.lanes, hl.TailStrategy.RoundUp).unroll(yi)
+    for sums, part, loop, reduction in ((row_sum, v_part, r, across), (column_sum, h_part, i, rows)):
         sums.compute_at(part, loop)
         p.registers(sums, c)
         p.registers(sums.update().reorder(x, c, yi, reduction.x), c)
