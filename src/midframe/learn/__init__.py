@@ -1,0 +1,1 @@
+"""From films to trained weights."""
