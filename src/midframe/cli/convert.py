@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,9 +91,9 @@ def convert(
     )
     with _Bar(quiet or dry_run) as bar:
         summary = run(source, target, settings, progress=bar.show, dry_run=dry_run)
-    if dry_run and not json and not quiet:
+    if dry_run and not json:
         _print_plan(summary)
-    elif not quiet:
+    elif not dry_run and not quiet:
         _print_summary(summary)
     emit(summary.json(), json, json_file)
 
@@ -176,29 +178,48 @@ def _clock(seconds: float) -> str:
 
 
 def _print_plan(summary: Summary) -> None:
-    plan, film = summary.plan, summary.plan.film
-    rows: list[tuple[str, str]] = [
-        (
-            "in",
-            f"{film.width}x{film.height} {film.pixel_format}, {film.codec}, {_count(film.ticks)} frames, "
-            f"{float(film.rate):.3f} a second",
-        ),
-        ("colour", film.colour.describe()),
+    plan, film, form = summary.plan, summary.plan.film, summary.plan.form
+    colour = film.colour.describe() + (" (guessed in part, see the notes)" if film.colour.guessed else "")
+    rows = [
+        ("in", f"{film.path}: {film.codec}, {film.width}x{film.height} {film.pixel_format}, {film.container}"),
+        ("", _times(film.ticks, film.time_base, film.rate)),
+        ("colour", colour + (", with HDR metadata" if film.hdr.mastering or film.hdr.light else "")),
         (
             "out",
-            f"{plan.form.width}x{plan.form.height} {plan.form.encoder.pixel_format}, {plan.form.encoder.name}, "
-            f"{_count(plan.times)} frames, {float(plan.form.rate):.3f} a second, {plan.container}",
+            f"{plan.target}: {form.encoder.name}{_options(form.encoder.options)}, {form.width}x{form.height} "
+            f"{form.encoder.pixel_format}, {plan.container}",
         ),
-        ("size", f"about {plan.estimated_bytes / 1e6:.1f} MB at the least"),
+        ("", _times(plan.times, plan.time_base, form.rate)),
+        ("made by", f"{summary.names['network']}, shader {summary.names['shader']}, on {summary.names['device']}"),
+        ("size", f"{plan.estimated_bytes / 1e6:.1f} MB or more, by a rough estimate"),
     ]
+    if film.rotation:
+        rows.append(("kept", f"rotation by {film.rotation} degrees"))
+    if form.chapters:
+        rows.append(("kept", f"{len(form.chapters)} chapters"))
     rows += [("stream", f"{s.info.describe()}: {s.action}{f' ({s.reason})' if s.reason else ''}") for s in plan.streams]
     rows += [("note", warning) for warning in summary.warnings]
     for name, text in rows:
-        print(f"{name:>7}  {text}")
+        print(f"{name:>8}  {text}")
 
 
-def _count(items: Any) -> str:
-    return "?" if items is None else str(len(items))
+def _times(ticks: Sequence[int] | None, base: Fraction, rate: Fraction) -> str:
+    """How many frames there are, when, and how evenly."""
+    if ticks is None:
+        return f"as many frames as come, {float(rate):.3f} a second"
+    steps = [b - a for a, b in pairwise(ticks)]
+    even = not steps or (max(steps) - min(steps)) * base <= Fraction(2, 1000)
+    if not even:
+        rate = len(steps) / ((ticks[-1] - ticks[0]) * base)
+    pace = f"{float(rate):.3f} a second" + ("" if even else " on average (the steps vary)")
+    span = f"from {float(ticks[0] * base):.3f} s to {float(ticks[-1] * base):.3f} s"
+    return f"{len(ticks)} frames {span}, {pace}"
+
+
+def _options(options: Mapping[str, str]) -> str:
+    """Quality and speed of an encoder, as far as they are set."""
+    said = ", ".join(f"{name} {options[name]}" for name in ("crf", "preset") if name in options)
+    return f" ({said})" if said else ""
 
 
 def _print_summary(summary: Summary) -> None:
@@ -209,6 +230,6 @@ def _print_summary(summary: Summary) -> None:
     seconds = summary.seconds.get("total", 0.0)
     say(
         f"{summary.target}: {counts.written} frames from {counts.read} ({counts.made} made, "
-        f"{counts.repeated} repeated, {held} held) in {_clock(seconds)}, {counts.written / max(seconds, 1e-9):.1f} a second"
-        + ("" if summary.complete else "; NOT COMPLETE")
+        f"{counts.repeated} repeated, {held} held) in {_clock(seconds)}, "
+        f"{counts.written / max(seconds, 1e-9):.1f} a second" + ("" if summary.complete else "; NOT COMPLETE")
     )

@@ -80,7 +80,7 @@ def convert(
     job: _Job | None = None
     try:
         job = _planned(source, target, settings, progress, cancel)
-        return job.summary(dry_run=True) if dry_run else job.run()
+        return job.dry_run() if dry_run else job.run()
     finally:
         if job is None or job.pipeline.join(0):
             _targets.discard(place)
@@ -169,6 +169,11 @@ class _Job:
             ]
         )
 
+    def dry_run(self) -> Summary:
+        """Only the plan, and what would make the frames."""
+        self._maker()
+        return self.summary(dry_run=True)
+
     def run(self) -> Summary:
         began, pipeline = time.monotonic(), self.pipeline
         try:
@@ -219,11 +224,15 @@ class _Job:
         detector = CutDetector() if self.settings.cuts else None
         return pairs(frames, self.plan.timeline, self.plan.gap, self.plan.last_duration, detector)
 
-    def _make(self, steps: Iterator[Pair]) -> Iterator[Frame]:
+    def _maker(self) -> Maker:
         film, form = self.plan.film, self.plan.form
         maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))
         self.names = maker.names
         self.warnings += maker.warnings(self.plan.timeline)
+        return maker
+
+    def _make(self, steps: Iterator[Pair]) -> Iterator[Frame]:
+        maker = self._maker()
         for pair in steps:
             yield from maker.frames(pair, self.counts)
 

@@ -59,6 +59,7 @@ class Summary:
                 "dropped": max(self.report.dropped, self.plan.film.duplicates),
                 "not_shown": self.plan.film.not_shown,
                 "ended_early": self.report.ended_early,
+                "signs": list(self.plan.film.problems),
                 "messages": dict(self.report.messages),
             },
             **self.names,

@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -96,9 +97,17 @@ def scan(
     except (av.error.FFmpegError, OSError) as error:
         stopped = reason(error)
     problems = [f"packets marked as damaged: {corrupt}"] if corrupt else []
-    early = f"reading stopped: {stopped}" if stopped else _early_end(container, streams, tallies, rate, messages)
+    missing = _missing_seconds(container, film, tallies)
+    early = f"reading stopped: {stopped}" if stopped else None
+    early = early or _early_end(container, streams, tallies, missing, rate=rate, messages=messages)
     if early:
         problems.append(early)
+    elif missing > Fraction(3, 5) / rate:
+        problems.append(f"the film should last {float(missing):.3f} s longer than its packets do")
+    if not container.format.name.startswith("mov") and tallies[index].packets < film.frames:
+        problems.append(f"its header lists {film.frames} frames, {tallies[index].packets} are there")
+    if packets.hidden:
+        problems.append(f"{packets.hidden} frames in the middle of the film are marked as not to be shown")
     base = Fraction(film.time_base) if film.time_base else 1 / rate
     ticks, timed, dropped = packets.order(film.codec_context.has_b_frames)
     if not timed and not ticks:
@@ -172,13 +181,19 @@ class _FilmPackets:
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     shown: int = 0
+    discarded: int = 0
+    hidden: int = 0
     first_key: int = 1 << 62
     last: tuple[int, int] = (-(1 << 62), 0)
 
     def take(self, packet: av.Packet[Any]) -> None:
-        hides = self.codec in ("vp8", "vp9")
-        if packet.is_discard or (hides and not shows_a_frame(self.codec, bytes(packet))):
+        if packet.is_discard:
+            # At either end of the film it is an edit list; so is a frame beside a cut that is stored out of order.
+            self.discarded += self.shown > 0 and (packet.is_keyframe or self.discarded > 0)
             return
+        if self.codec in ("vp8", "vp9") and not shows_a_frame(self.codec, bytes(packet)):
+            return
+        self.hidden = self.discarded
         self.shown += 1
         if packet.dts is not None:
             self.dts.append(packet.dts)
@@ -212,6 +227,8 @@ def _early_end(
     container: av.container.InputContainer,
     streams: list[av.stream.Stream],
     tallies: list[_Tally],
+    missing_seconds: Fraction,
+    *,
     rate: Fraction,
     messages: Counter[str],
 ) -> str | None:
@@ -228,13 +245,24 @@ def _early_end(
         return "the file ends within a frame"
     if any("ended prematurely" in message for message in messages):
         return "the file ends before its film does"
-    furthest = max((tally.end for tally in tallies if tally.end is not None), default=None)
-    if name.startswith("matroska") and container.duration and furthest is not None:
-        promised = Fraction(container.duration, av.time_base)
-        start = Fraction(container.start_time or 0, av.time_base)
-        if furthest - min(start, Fraction(0)) < promised - max(Fraction(1, 4), 2 / rate):
-            return f"the film should last {float(promised):.3f} s, its packets end at {float(furthest):.3f} s"
+    if missing_seconds > max(Fraction(1, 4), 2 / rate):
+        return f"its last {float(missing_seconds):.3f} s are missing"
     return None
+
+
+def _missing_seconds(container: av.container.InputContainer, film: av.stream.Stream, tallies: list[_Tally]) -> Fraction:
+    """How much earlier the packets of a Matroska film, or of its picture, end than its header promises."""
+    ends = [tally.end for tally in tallies if tally.end is not None]
+    if not container.format.name.startswith("matroska") or not ends:
+        return Fraction(0)
+    start = min(Fraction(container.start_time or 0, av.time_base), Fraction(0))
+    missing = Fraction(container.duration or 0, av.time_base) - (max(ends) - start)
+    tag, end = film.metadata.get("DURATION", ""), tallies[film.index].end
+    if (parts := tag.split(":"))[2:] and end is not None:  # as FFmpeg writes it: hours, minutes, seconds
+        with suppress(ValueError):
+            hours, minutes, seconds = (Fraction(part) for part in parts)
+            missing = max(missing, hours * 3600 + minutes * 60 + seconds - end)
+    return max(missing, Fraction(0))
 
 
 def _riff_is_cut(container: av.container.InputContainer) -> bool:
@@ -262,13 +290,12 @@ def _hole(ticks: array[int], base: Fraction) -> str | None:
     usual = int(median_low(steps))
     slack = max(2.0, float(Fraction(3, 2000) / base), usual / 20)
     odd = [k for k, step in enumerate(steps) if abs(step - usual) > slack]
-    if not odd or len(odd) > max(2, len(steps) // 20):
+    jumps = [k for k in odd if steps[k] > 1.5 * usual]
+    if not jumps or len(odd) > max(4, len(steps) // 20):
         return None
-    missing = [round(steps[k] / usual) - 1 for k in odd]
-    if any(n < 1 or abs(steps[k] - (n + 1) * usual) > slack * 2 for k, n in zip(odd, missing, strict=True)):
-        return None
-    number = f"{sum(missing)} frames seem" if sum(missing) > 1 else "a frame seems"
-    return f"{number} to be missing after {float(ticks[odd[0]] * base):.3f} s, where the time jumps"
+    missing = sum(max(1, round(steps[k] / usual) - 1) for k in jumps)
+    number = f"{missing} frames seem" if missing > 1 else "a frame seems"
+    return f"{number} to be missing after {float(ticks[jumps[0]] * base):.3f} s, where the time jumps"
 
 
 def _stream_info(stream: av.stream.Stream, tally: _Tally) -> StreamInfo:
@@ -278,7 +305,7 @@ def _stream_info(stream: av.stream.Stream, tally: _Tally) -> StreamInfo:
     return StreamInfo(
         stream.index,
         stream.type,
-        context.codec.canonical_name if known else stream.name or "unknown",
+        context.codec.canonical_name if known else getattr(stream, "name", None) or "unknown",
         stream.language,
         metadata.get("title") or metadata.get("name"),
         is_cover(stream),
