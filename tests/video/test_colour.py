@@ -295,3 +295,30 @@ def test_full_range_stays_full_range(film_factory: Callable[..., Path], tmp_path
     source = read_frames(film_factory(film, ".mov"))[0].planes[0]
     target = read_frames(tmp_path / "out.mp4")[0].planes[0]
     assert np.abs(source.astype(int) - target).mean() < 3  # limited range would be some 8 codes off
+
+
+@pytest.mark.parametrize("shifts", [(1, 1), (1, 0), (0, 0)])
+@pytest.mark.parametrize("siting", SITINGS)
+def test_more_bits_change_nothing_else(shifts: tuple[int, int], siting: Any) -> None:
+    """8 bits written with 10: every code times 4, the chroma not filtered."""
+    layout, colour = Layout("yuv", 8, *shifts), Colour("bt709", False, siting)
+    rng = np.random.default_rng(9)
+    planes = [rng.integers(0, 256, size, np.uint8) for size in layout.sizes(64, 48)]
+    wide = Layout("yuv", 10, *shifts)
+    found = from_rgb(to_rgb(to_tensors(planes), layout, colour), wide, colour, layout)
+    for mine, plane in zip(found, planes, strict=True):
+        np.testing.assert_array_equal(mine, plane.astype(np.uint16) * 4)
+
+
+def test_chroma_of_rgb_is_smoothed() -> None:
+    """Stripes of one pixel, red and blue, become their mean, and overshoot nowhere."""
+    rgb = torch.zeros(3, 32, 32)
+    rgb[0, :, ::2] = rgb[2, :, 1::2] = 1
+    layout, colour = Layout("yuv", 8, 1, 1), Colour("bt709", True)
+    for siting in SITINGS:
+        planes = from_rgb(rgb, layout, Colour("bt709", True, siting), Layout("rgb", 8))  # type: ignore[arg-type]
+        mean = from_rgb(rgb.mean(2, keepdim=True).expand(-1, -1, 32), layout, colour)
+        assert largest(planes[1:], tuple(np.full((16, 16), p[8, 8]) for p in mean[1:])) <= (
+            1 if siting == "centre" else 64
+        )
+        assert largest(tuple(p[:, 1:] for p in planes[1:]), tuple(p[:, 1:] for p in mean[1:])) <= 1

@@ -109,7 +109,7 @@ class Maker:
         if self.written is None:
             return frame
         rgb = to_rgb(to_tensors(frame.planes, self.device), self.layout, self.colour)
-        return replace(frame, planes=from_rgb(rgb, *self.written), layout=self.written[0])
+        return replace(frame, planes=from_rgb(rgb, *self.written, self.layout), layout=self.written[0])
 
 
 def choose_device(name: str) -> torch.device:

@@ -163,7 +163,7 @@ def made_planes(
     is not touched by conversion. Chroma goes back by the exact inverse of the interpolation in `to_rgb`: else hard
     edges of the source frames would show through as ghosts. Rounded once, halves up, and clipped only then.
     """
-    changes = _components(change, layout, colour, _INVERSE)
+    changes = _components(change, layout, colour, _INVERSE, _INVERSE)
     made = [torch.lerp(a, b, time).add_(d) for a, b, d in zip(first, second, changes, strict=True)]
     return tuple(_round(plane, layout) for plane in made)
 
@@ -180,15 +180,21 @@ def mean_planes(first: Sequence[Plane], second: Sequence[Plane], time: float) ->
     return tuple(made)
 
 
-def from_rgb(rgb: Tensor, layout: Layout, colour: Colour) -> tuple[Plane, ...]:
-    """The planes of an RGB picture `[3, H, W]`, rounded once and clipped to the codes."""
+def from_rgb(rgb: Tensor, layout: Layout, colour: Colour, was: Layout | None = None) -> tuple[Plane, ...]:
+    """The planes of an RGB picture `[3, H, W]`, rounded once and clipped to the codes.
+
+    was: the layout that `to_rgb` had it from. Where its chroma was as small already, chroma comes back as it was.
+    """
     _, black, _, neutral = _codes(layout, colour)
     offsets = (black, neutral, neutral) if layout.family == "yuv" else (black,) * 3
-    planes = _components(rgb, layout, colour, _SMOOTH)
+    small = was if was is not None and was.family == "yuv" else Layout("yuv", 8)
+    taps_x = _INVERSE if small.shift_x >= layout.shift_x else _SMOOTH
+    taps_y = _INVERSE if small.shift_y >= layout.shift_y else _SMOOTH
+    planes = _components(rgb, layout, colour, taps_x, taps_y)
     return tuple(_round(plane + offset, layout) for plane, offset in zip(planes, offsets, strict=False))
 
 
-def _components(rgb: Tensor, layout: Layout, colour: Colour, taps: _Taps) -> tuple[Tensor, ...]:
+def _components(rgb: Tensor, layout: Layout, colour: Colour, taps_x: _Taps, taps_y: _Taps) -> tuple[Tensor, ...]:
     """The linear part of the way from RGB `[3, H, W]` to planes: code values without their offsets."""
     scale, _, chroma_scale, _ = _codes(layout, colour)
     if layout.family == "rgb":
@@ -198,8 +204,8 @@ def _components(rgb: Tensor, layout: Layout, colour: Colour, taps: _Taps) -> tup
     red, blue = MATRICES[colour.matrix]
     luma = (rgb[0] * red).add_(rgb[1], alpha=1 - red - blue).add_(rgb[2], alpha=blue)
     chroma = torch.stack((rgb[2], rgb[0])).sub_(luma)
-    chroma = _downsample(chroma, 1, layout.shift_y, taps[colour.siting == "topleft"])
-    chroma = _downsample(chroma, 2, layout.shift_x, taps[colour.siting != "centre"])
+    chroma = _downsample(chroma, 1, layout.shift_y, taps_y[colour.siting == "topleft"])
+    chroma = _downsample(chroma, 2, layout.shift_x, taps_x[colour.siting != "centre"])
     cb = chroma[0] * (chroma_scale / (2 * (1 - blue)))
     cr = chroma[1] * (chroma_scale / (2 * (1 - red)))
     return (luma.mul_(scale), cb, cr)
