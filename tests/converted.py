@@ -59,19 +59,22 @@ def off_by(found: Sequence[Fraction], wanted: Sequence[Fraction]) -> Fraction:
 
 
 def clicks(path: Path) -> list[float]:
-    """The seconds at which the clicks of the first audio stream sound, on the clock of the file."""
+    """The seconds at which the clicks of the first audio stream sound (their middle), on the clock of the file."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
-        pieces: list[np.ndarray] = []
-        begin = None
+        rate = stream.codec_context.sample_rate
+        loud = np.zeros(0)
         for frame in container.decode(stream):
             samples = np.abs(frame.to_ndarray().astype(np.float64))
             if not frame.format.is_planar:
                 samples = samples.reshape(-1, len(frame.layout.channels)).T
-            begin = frame.pts * Fraction(frame.time_base) if begin is None else begin
-            pieces.append(samples[0])
-    loud = np.concatenate(pieces)
-    rate = stream.codec_context.sample_rate
-    above = np.flatnonzero(loud > 0.35 * loud.max())
+            begin = max(0, round(frame.pts * Fraction(frame.time_base) * rate))
+            loud = np.pad(loud, (0, max(0, begin + frame.samples - len(loud))))
+            loud[begin : begin + frame.samples] = samples[0]
+    above = np.flatnonzero(loud > 0.25 * loud.max())
     starts = above[np.flatnonzero(np.diff(above, prepend=-rate) > rate // 8)]
-    return [float(begin) + int(at) / rate for at in starts]
+    middles = []
+    for start in starts:
+        piece = loud[start : start + rate // 8] ** 2
+        middles.append((start + float((piece * np.arange(len(piece))).sum() / piece.sum())) / rate)
+    return middles

@@ -250,6 +250,9 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
     # The film's own packets do not count: an edit list may hide the first of them.
     others = [s.info for s in streams if s.kept and s.action != "encode"]
     firsts = [info.first for info in others if info.first is not None]
+    if settings.start is not None and timeline.start < origin:
+        # Nothing is cut off: what is seen or heard first comes at 0. (What lies before 0 is there to be skipped.)
+        timeline = replace(timeline, start=origin - min([origin, *(max(first, Fraction(0)) for first in firsts)]))
     if film.container in _FREE_CLOCKS and timeline.start > FREE_CLOCK_LIMIT:
         timeline = replace(timeline, start=timeline.start - min([origin, *firsts]))
     earliest = timeline.start
@@ -379,12 +382,7 @@ def _warnings(plan: Plan, settings: Settings) -> list[str]:
     if form.encoder.name == "libx264rgb":
         said.append("the film is RGB and stays so, which few players show; --pixel-format yuv420p makes one for all")
     shift = plan.timeline.start - plan.timeline.origin
-    if (
-        shift
-        and not plan.timeline.trimmed
-        and settings.start is None
-        and plan.container not in ("pictures", "gif", "webp")
-    ):
+    if shift and settings.start is None and plan.container not in ("pictures", "gif", "webp"):
         said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
     if plan.container == "yuv4mpegpipe" and _varies(plan):
         said.append("y4m has one frame rate for all; the film's variable times are lost")

@@ -79,7 +79,9 @@ class Stretcher:
         # Sound that begins later than it should, by its own times, does so after as much silence.
         steady = graph.add("aresample", "async=1:min_hard_comp=0.02")
         node.link_to(steady)
-        node, slow = steady, Fraction(self.timeline.slow)
+        late = graph.add("adelay", f"{_earliness(frame.sample_rate, self.timeline.slow)}S:all=1")
+        steady.link_to(late)
+        node, slow = late, Fraction(self.timeline.slow)
         while slow > 1:
             step = min(slow, Fraction(2))  # the filter goes down to half the speed
             tempo = graph.add("atempo", f"{float(1 / step):.9f}")
@@ -110,3 +112,15 @@ class Stretcher:
             frame.pts = round(self.start * self.rate) + self.samples
             self.samples += frame.samples
             ready += self.stream.encode(frame)
+
+
+def _earliness(rate: int, slow: int) -> int:
+    """By how many samples of the source FFmpeg's `atempo` puts sound too early on average.
+
+    It lays windows of W samples at steps of the output, each taken from the place in the input where it begins; what
+    lies within a window is not stretched, so a sound comes by up to (slow - 1) W too early, half of that on average,
+    in the output's time.
+    """
+    least = rate // 24
+    window = 1 << (least - 1).bit_length()
+    return (slow - 1) * window // (2 * slow)

@@ -22,12 +22,8 @@ from midframe.video.timeline import Timeline
 
 @dataclass
 class Carried:
-    """What was written of one stream: packets with something in them, their bytes and checksum, first and last time.
+    """What was written of one stream: packets with something in them, their bytes and checksum, first and last time."""
 
-    place: which of the file's streams it is, cover art and attachments not counted (the film is stream 0).
-    """
-
-    place: int
     packets: int = 0
     bytes: int = 0
     checksum: int = 0
@@ -36,6 +32,8 @@ class Carried:
 
     def note(self, packet: av.Packet[Any]) -> None:
         payload = bytes(packet)
+        if not payload:  # an encoder's last words on its stream
+            return
         self.packets += 1
         self.bytes += len(payload)
         self.checksum = zlib.crc32(payload, self.checksum)
@@ -48,7 +46,7 @@ class Carried:
 class Carrier:
     """Carries packets of the other streams into an output, a little at a time.
 
-    `carried` holds what was written, by the index of the stream in the source film.
+    `carried` holds what was written, by the index of the stream in the source film, in the order of the new file.
     """
 
     def __init__(self, film: Film, plans: tuple[StreamPlan, ...], container: str, timeline: Timeline) -> None:
@@ -74,7 +72,6 @@ class Carrier:
         if self.source is None:
             return
         streams = self.source.streams
-        place = 1
         for plan in self.plans:
             stream = streams[plan.info.index]
             if plan.action == "attach":
@@ -92,8 +89,7 @@ class Carrier:
             added.metadata.update(stream_metadata(stream.metadata, self.container))
             added.disposition = int(stream.disposition)
             self.outputs[stream.index] = (plan, added)
-            self.carried[stream.index] = Carried(place)
-            place += not plan.info.cover
+            self.carried[stream.index] = Carried()
         wanted = [streams[index] for index in self.outputs]
         if wanted:
             self.packets = self.source.demux(wanted)
