@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from midframe.conversion.make import Maker
 from midframe.conversion.pairs import Pair, pairs
 from midframe.conversion.pipeline import Pipeline, Stage, aside
 from midframe.conversion.plan import Plan, check_target, make_plan
@@ -26,6 +25,9 @@ from midframe.video.frame import Frame
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.sink import Sink
+
+if TYPE_CHECKING:
+    from midframe.conversion.make import Maker
 
 log = logging.getLogger("midframe.convert")
 
@@ -225,6 +227,9 @@ class _Job:
         return pairs(frames, self.plan.timeline, self.plan.gap, self.plan.last_duration, detector)
 
     def _maker(self) -> Maker:
+        # Imported here, so that what cannot be converted is refused before networks are loaded.
+        from midframe.conversion.make import Maker
+
         film, form = self.plan.film, self.plan.form
         maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))
         self.names = maker.names
