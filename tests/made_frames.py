@@ -53,6 +53,7 @@ class Shift(InterpolationNetwork):
 def disturbed(name: str, amount: float, seed: int = 0) -> InterpolationNetwork:
     """A network of ours whose parameters are off by noise: it makes something, but nothing good."""
     network = networks.load(name)
+    assert networks.name_of(network) == name
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
