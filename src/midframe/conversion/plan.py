@@ -26,11 +26,11 @@ from midframe.video.probe import Film
 from midframe.video.streams import (
     StreamPlan,
     chapters_for,
+    film_metadata,
     lost_metadata,
     metadata_for,
     plan_streams,
     spoken,
-    stream_metadata,
 )
 from midframe.video.timeline import Timeline, gap_limit
 from midframe.video.writer import FilmFormat, try_format
@@ -130,7 +130,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         display_matrix=film.display_matrix,
         disposition=film.disposition,
         metadata=metadata_for(film, container),
-        stream_metadata=stream_metadata(film.stream_metadata, container),
+        stream_metadata=film_metadata(film, container),
         chapters=chapters_for(film, container, timeline),
     )
     if container not in _NO_ENCODER:

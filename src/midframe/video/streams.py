@@ -59,8 +59,19 @@ def chapters_for(film: Film, container: str, timeline: Timeline) -> list[dict[st
 
 def metadata_for(film: Film, container: str) -> dict[str, str]:
     """The film's own metadata, less what describes the old file."""
-    stale = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time_mkv"}
+    stale = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+    if container in ("mp4", "mov"):
+        stale.add("timecode")  # there it stands with the picture, see `film_metadata`
     return {k: v for k, v in film.metadata.items() if k.lower() not in stale}
+
+
+def film_metadata(film: Film, container: str) -> dict[str, str]:
+    """The metadata of the film's picture; in mp4 and mov its time code is there, which makes a track of its own."""
+    kept = stream_metadata(film.stream_metadata, container)
+    code = next(
+        (v for k, v in (*film.stream_metadata.items(), *film.metadata.items()) if k.lower() == "timecode"), None
+    )
+    return kept if code is None else {**kept, "timecode": code}
 
 
 def stream_metadata(metadata: Mapping[str, str], container: str) -> dict[str, str]:
@@ -68,6 +79,8 @@ def stream_metadata(metadata: Mapping[str, str], container: str) -> dict[str, st
     kept: dict[str, str] = {}
     for key, value in metadata.items():
         upper = key.upper()
+        if upper == "TIMECODE" and container in ("mp4", "mov"):
+            continue
         if upper.startswith(("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION")) or upper in ("ENCODER", "VENDOR_ID"):
             continue
         if upper == "HANDLER_NAME" and container in ("matroska", "webm"):
