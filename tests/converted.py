@@ -18,11 +18,12 @@ from midframe.conversion import Summary, convert
 HALF_MILLISECOND = Fraction(1, 2000)
 
 
-def quick(source: Path, target: Path, **wishes: Any) -> Summary:
+def quick(source: Path, target: Path | str, **wishes: Any) -> Summary:
     """Convert by averaging, at little cost: FFV1 into mkv, else the fastest preset unless the wishes say otherwise."""
     wishes = {"network": "average", "cuts": False, **wishes}
-    if "encoder" not in wishes and "codec" not in wishes and target.suffix in (".mkv", ".mp4", ".mov"):
-        wishes |= {"encoder": "ffv1"} if target.suffix == ".mkv" else {"preset": "ultrafast"}
+    suffix = Path(target).suffix
+    if "encoder" not in wishes and "codec" not in wishes and suffix in (".mkv", ".mp4", ".mov"):
+        wishes = {"encoder": "ffv1", **wishes} if suffix == ".mkv" else {"preset": "ultrafast", **wishes}
     return convert(source, target, **wishes)
 
 

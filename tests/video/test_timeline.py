@@ -96,6 +96,20 @@ def test_slow_motion_with_a_rate_lasts_longer(
     assert all(slot.time == sources[0] + k / rate for k, slot in enumerate(slots))
 
 
+@EXAMPLES
+@given(films(), st.none() | RATES, st.integers(2, 5), st.booleans(), st.integers(0, 5))
+def test_ticks_are_the_same_times(
+    film: tuple[list[Fraction], Fraction, Fraction], rate: Fraction | None, factor: int, slow: bool, shift: int
+) -> None:
+    sources, base, duration = film
+    line = Timeline(sources[0], sources[0] + Fraction(shift, 9), factor, rate, factor if slow else 1)
+    unit = line.time_base(base)
+    ticks = line.ticks([int(source / base) for source in sources], base, duration, unit)
+    assert [tick * unit for tick in ticks] == [slot.time for slot in line.times(sources, duration)]
+    coarse = line.ticks([int(source / base) for source in sources], base, duration, Fraction(1, 1000))
+    assert all(abs(a * unit - Fraction(b, 1000)) <= Fraction(1, 2000) for a, b in zip(ticks, coarse, strict=True))
+
+
 def test_clip_keeps_what_lies_inside() -> None:
     line = Timeline(Fraction(2), Fraction(0), trimmed=True, end=Fraction(5))
     inside, across, outside = (Fraction(3), Fraction(4)), (Fraction(1), Fraction(9)), (Fraction(0), Fraction(2))

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +109,10 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     last_duration = _last_duration(film, last)
     times = None
     if film.ticks is not None:
-        sources = _source_times(film, first, last, last_duration, settings)
+        sources = _source_ticks(film, first, last, last_duration, settings)
         if settings.deinterlace == "field":
             last_duration /= 2
-        times = array("q", (round(slot.time / time_base) for slot in timeline.times(sources, last_duration)))
+        times = timeline.ticks(sources, base, last_duration, time_base)
         if container in ("matroska", "webm"):
             _check_milliseconds(times, time_base, container)
     width, height = check_size(encoder, film.width, film.height, settings.odd)
@@ -276,8 +275,9 @@ FINEST = 100_000_000
 def _check_milliseconds(times: array[int], base: Fraction, container: str) -> None:
     """Refuse times that fall together in Matroska and WebM, which count milliseconds."""
     before = None
+    thousand, scale = 2000 * base.numerator, 2 * base.denominator
     for tick in times:
-        now = floor(tick * base * 1000 + Fraction(1, 2))
+        now = (tick * thousand + base.denominator) // scale
         if now == before:
             raise SettingError(
                 f"two frames at {float(tick * base):.4f} s would have one time, as {spoken(container)} counts "
@@ -298,14 +298,19 @@ def _last_duration(film: Film, last: int) -> Fraction:
     return film.last_duration
 
 
-def _source_times(film: Film, first: int, last: int, last_duration: Fraction, settings: Settings) -> Iterator[Fraction]:
-    """The times of the source frames that are taken; with both fields of each, the second half way to the next."""
+def _source_ticks(film: Film, first: int, last: int, last_duration: Fraction, settings: Settings) -> Iterator[int]:
+    """The times of the source frames that are taken, in the film's units.
+
+    With both fields of each they are in half units, the second field half way to the next frame.
+    """
     assert film.ticks is not None
     for k in range(first, last):
-        time = film.ticks[k] * film.time_base
-        yield time
-        if settings.deinterlace == "field":
-            yield (time + (film.ticks[k + 1] * film.time_base if k + 1 < last else time + last_duration)) / 2
+        tick = film.ticks[k]
+        if settings.deinterlace != "field":
+            yield tick
+            continue
+        yield 2 * tick
+        yield tick + (film.ticks[k + 1] if k + 1 < last else tick + round(last_duration / film.time_base))
 
 
 def _rate(film: Film, timeline: Timeline) -> Fraction:

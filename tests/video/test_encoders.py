@@ -1,0 +1,185 @@
+"""Which encoder a film gets, what of the picture's description arrives, and how wishes that cannot be are refused."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from converted import quick, untouched
+from films import Film, Hdr, side_data
+from midframe.errors import MidframeError, OutputError, SettingError
+from midframe.video.colour import understand
+from midframe.video.encoders import choose_encoder
+from midframe.video.frame import Layout
+from midframe.video.probe import Hdr as HdrMetadata
+
+Factory = Callable[..., Path]
+HDR = Film(
+    frames=3,
+    width=64,
+    height=48,
+    pixel_format="yuv420p10le",
+    codec="libx265",
+    matrix="bt2020",
+    transfer="pq",
+    hdr=Hdr(),
+    rotation=90,
+)
+PLAIN = Film(frames=3, width=64, height=48, matrix="bt709", rotation=180, sample_aspect_ratio=Fraction(16, 11))
+FULL = Film(frames=3, width=64, height=48, matrix="bt601", full_range=True)
+DEEP = Film(frames=3, width=64, height=48, pixel_format="yuv422p10le", matrix="bt709")
+
+
+def described(path: Path) -> dict[str, Any]:
+    with av.open(str(path)) as film:
+        stream = film.streams.video[0]
+        context = stream.codec_context
+        frame = next(film.decode(stream))
+        return {
+            "bits": frame.format.components[0].bits,
+            "size": (frame.width, frame.height),
+            "rotation": frame.rotation % 360,
+            "colour": (context.color_primaries, context.color_trc, context.colorspace, context.color_range),
+            "aspect": stream.sample_aspect_ratio or 1,
+        }
+
+
+def luminances(path: Path) -> tuple[list[float], tuple[int, ...]]:
+    """The mastering display's ten numbers, and both light levels."""
+    kinds = side_data(path)
+    values = struct.unpack_from("20i", kinds["MASTERING_DISPLAY_METADATA"])
+    numbers = [values[k] / values[k + 1] for k in range(0, 20, 2)]
+    return numbers, struct.unpack_from("2I", kinds["CONTENT_LIGHT_LEVEL"])
+
+
+@pytest.mark.parametrize(
+    ("film", "suffix", "wishes"),
+    [
+        (PLAIN, ".mp4", {}),
+        (PLAIN, ".mov", {}),
+        (PLAIN, ".mkv", {"codec": "h264", "preset": "ultrafast"}),
+        (PLAIN, ".mp4", {"codec": "h265", "preset": "ultrafast"}),
+        (PLAIN, ".mp4", {"codec": "av1", "preset": "12"}),
+        (PLAIN, ".mkv", {}),
+        (PLAIN, ".webm", {"preset": "8"}),
+        (FULL, ".mp4", {}),
+        (FULL, ".mkv", {}),
+        (DEEP, ".mp4", {}),
+        (DEEP, ".mkv", {}),
+        (DEEP, ".mov", {"codec": "prores"}),
+        (HDR, ".mp4", {}),
+        (HDR, ".mkv", {"codec": "h265", "preset": "ultrafast"}),
+        (HDR, ".mkv", {"encoder": "libx264", "preset": "ultrafast"}),
+        (HDR, ".webm", {"preset": "12"}),
+        (HDR, ".mkv", {}),
+    ],
+)
+def test_what_describes_the_picture_is_kept_or_named(
+    film_factory: Factory, tmp_path: Path, film: Film, suffix: str, wishes: dict[str, str]
+) -> None:
+    source, target = film_factory(film, ".mp4"), tmp_path / f"out{suffix}"
+    summary = quick(source, target, **wishes)
+    before, after = described(source), described(target)
+    said = " ".join(summary.warnings)
+    if before["aspect"] != after["aspect"]:
+        assert "pixel aspect 16:11 cannot be written" in said
+    else:
+        assert "pixel aspect" not in said
+    assert {**after, "aspect": 0} == {**before, "aspect": 0}
+    if film.hdr is None:
+        return
+    if summary.plan.form.encoder.name == "ffv1":
+        assert "ffv1 does not write the film's HDR metadata" in said
+        assert "CONTENT_LIGHT_LEVEL" not in side_data(target)
+        return
+    assert "HDR metadata" not in said
+    (numbers, light), (found, found_light) = luminances(source), luminances(target)
+    assert found_light == light
+    assert found == pytest.approx(numbers, abs=2e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "wishes", "words"),
+    [
+        (".mp4", {"preset": "silly"}, "no --preset 'silly'; it has ultrafast"),
+        (".mp4", {"crf": 99.0}, "--crf from 0 .best. to 51, not 99"),
+        (".mp4", {"crf": -1.0}, "--crf from 0"),
+        (".mp4", {"codec": "av1", "preset": "slow"}, "libsvtav1 has no --preset 'slow'"),
+        (".webm", {"crf": 64.0}, "to 63"),
+        (".mkv", {"encoder": "ffv1", "crf": 3.0}, "ffv1 has no --crf"),
+        (".mkv", {"encoder": "ffv1", "preset": "slow"}, "ffv1 has no --preset"),
+        (".webm", {"encoder": "ffv1"}, r"webm does not hold what ffv1 makes.*libvpx-vp9.*\.mkv"),
+        (".webm", {"codec": "h264"}, "webm does not hold what libx264 makes"),
+        (".mp4", {"codec": "prores", "pixel_format": "yuv422p10le"}, "mp4 does not hold what prores_ks makes"),
+        (".mov", {"codec": "prores"}, r"pixel format \(YUV 4:2:0, 8 bit\); those that do: libx264"),
+        (".mp4", {"codec": "av1", "pixel_format": "yuv444p"}, "those that do: libx264, libx265"),
+        (".mp4", {"pixel_format": "nv99"}, "not a pixel format"),
+        (".mp4", {"encoder": "nope"}, "no video encoder 'nope'"),
+        (".mp4", {"encoder": "aac"}, "no video encoder 'aac'"),
+        (".mp4", {"codec": "h266"}, "no codec 'h266'"),
+        (".mp4", {"encoder": "mpeg2video", "fps": Fraction(17)}, "mpeg2video refused its settings.*does not support"),
+        (".mp4", {"codec": "h264", "encoder": "libx264"}, "not both"),
+    ],
+)
+def test_wishes_that_cannot_be_are_one_line_before_anything_is_written(  # noqa: PLR0917
+    film_factory: Factory, tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, wishes: Any, words: str
+) -> None:
+    with pytest.raises(SettingError, match=words) as caught:
+        quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / f"out{suffix}", **wishes)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
+def test_odd_sizes_are_padded_and_said_or_refused(film_factory: Factory, tmp_path: Path, encoder: str) -> None:
+    source = film_factory(Film(frames=3, width=161, height=91, codec="ffv1"), ".mkv")
+    preset = "12" if encoder == "libsvtav1" else "ultrafast"
+    summary = quick(source, tmp_path / "out.mp4", encoder=encoder, preset=preset)
+    assert described(tmp_path / "out.mp4")["size"] == (162, 92)
+    assert any("161x91 padded to 162x92" in warning for warning in summary.warnings)
+    with pytest.raises(MidframeError, match="161x91") as caught:
+        quick(source, tmp_path / "no.mp4", encoder=encoder, preset=preset, odd="error")
+    assert isinstance(caught.value, (OutputError, SettingError))
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_odd_sizes_stay_where_the_encoder_holds_them(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
+    source = film_factory(Film(frames=3, width=161, height=91, codec="ffv1"), ".mkv")
+    quick(source, tmp_path / f"out{suffix}", **({"preset": "8"} if suffix == ".webm" else {}))
+    assert described(tmp_path / f"out{suffix}")["size"] == (161, 91)
+    if suffix == ".mkv":
+        assert untouched(source, tmp_path / "out.mkv", [(0, 0), (1, 2), (2, 4)]) == []
+
+
+def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Factory, tmp_path: Path) -> None:
+    summary = quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / "out.mp4", encoder="h264")
+    assert summary.plan.form.encoder.name == "libx264"
+    assert summary.plan.form.encoder.options["crf"] == "18"
+
+
+@pytest.mark.parametrize(
+    ("container", "layout", "name"),
+    [
+        ("mp4", Layout("yuv", 8, 1, 1), "libx264"),
+        ("mp4", Layout("yuv", 10, 1, 1), "libx265"),
+        ("mp4", Layout("rgb", 8), "libx264rgb"),
+        ("mkv", Layout("gray", 8), "libx264"),
+        ("mp4", Layout("yuv", 12, 0, 0), "libx265"),
+        ("webm", Layout("yuv", 8, 1, 1), "libvpx-vp9"),
+        ("webm", Layout("yuv", 10, 1, 1), "libsvtav1"),
+    ],
+)
+def test_the_usual_encoder(container: str, layout: Layout, name: str) -> None:
+    colour = understand(layout, height=720, codec="h264")
+    chosen = choose_encoder(container, layout, colour, HdrMetadata())
+    assert chosen.name == name
+    assert max(c.bits for c in av.VideoFormat(chosen.pixel_format).components) == layout.depth
