@@ -125,7 +125,7 @@ def main() -> None:
             print(run)
             runs.append(run)
     result = {
-        "about": "seconds, each the best of the runs; ratio = wall / max(slowest stage alone, processor seconds / cores)",
+        "about": "seconds, best of the runs each; ratio = wall / max(slowest stage alone, processor seconds / cores)",
         "command": f"python benchmarks/throughput.py {given.film.name} --seconds {given.seconds} --runs {given.runs}",
         "machine": machine(),
         "aim": AIM,
