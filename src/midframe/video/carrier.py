@@ -67,6 +67,11 @@ class Carrier:
         if self.source is not None:
             self.source.close()
 
+    def clocks(self) -> list[Fraction]:
+        """The time bases of the streams that are carried."""
+        streams = [] if self.source is None else [self.source.streams[plan.info.index] for plan in self.plans]
+        return [Fraction(stream.time_base) for stream in streams if stream.time_base]
+
     def add_streams(self, output: av.container.OutputContainer) -> None:
         """Add the streams to an output whose film stream is already there."""
         if self.source is None:

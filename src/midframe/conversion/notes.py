@@ -1,0 +1,79 @@
+"""What of a film will not be in its conversion as it was, or needs a word, in words."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from midframe.conversion.settings import Settings
+from midframe.video.colour import HLG, PQ
+from midframe.video.encoders import keeps_hdr
+from midframe.video.streams import lost_metadata
+
+if TYPE_CHECKING:
+    from midframe.conversion.plan import Plan
+
+
+def notes(plan: Plan, settings: Settings) -> list[str]:
+    """Everything that will not be as in the film, in words."""
+    film, form = plan.film, plan.form
+    said = [
+        f"{s.info.describe()} {'not copied' if s.info.kind == 'data' else 'left out'}: {s.reason}"
+        for s in plan.streams
+        if not s.kept
+    ]
+    said += [f"{s.info.describe()} converted: {s.reason}" for s in plan.streams if s.action in ("convert", "stretch")]
+    said += [f"{s.info.describe()}: {s.reason}" for s in plan.streams if s.action == "copy" and s.reason]
+    keys = lost_metadata(film, plan.streams, plan.container)
+    if keys:
+        said.append(f"beside cover art mp4 has no place for the metadata {', '.join(keys)}")
+    if film.duplicates:
+        said.append(f"{film.duplicates} frames have the time of another one and are dropped")
+    if not film.timed:
+        said.append(f"the film has no times; its frames are taken as {film.rate} a second")
+    if film.interlaced and settings.deinterlace == "off":
+        said.append("the film is interlaced, and made frames will show combs; --deinterlace makes it progressive first")
+    if film.colour.guessed and film.colour.matrix not in ("rgb", "gray"):
+        said.append("the film does not say its colours: " + "; ".join(film.colour.guessed))
+    if film.losses:
+        said.append(f"{', '.join(film.losses)} cannot be kept")
+    hdr = film.colour.tag_transfer in (PQ, HLG) or film.hdr.mastering is not None
+    if hdr and film.hdr != type(film.hdr)() and not keeps_hdr(form.encoder.name):
+        said.append(f"{form.encoder.name} does not write the film's HDR metadata (libx265, libx264 and libsvtav1 do)")
+    loses_aspect = plan.container in ("matroska", "webm") and form.encoder.name not in (
+        "libx264",
+        "libx264rgb",
+        "libx265",
+    )
+    if form.aspect is not None and (
+        loses_aspect or plan.container not in ("matroska", "webm", "mp4", "mov", "yuv4mpegpipe")
+    ):
+        said.append(f"the pixel aspect {form.aspect.numerator}:{form.aspect.denominator} cannot be written here")
+    if form.display_matrix is not None and plan.container not in ("mp4", "mov", "matroska", "webm"):
+        said.append("the film's rotation cannot be written here; pictures come out as they are stored")
+    if (form.width, form.height) != (film.width, film.height):
+        said.append(
+            f"{film.width}x{film.height} padded to {form.width}x{form.height} by repeating the last line, "
+            f"as {form.encoder.name} needs even sizes"
+        )
+    if form.layout != film.layout:
+        said.append(f"pictures are converted from {film.layout.describe()} to {form.layout.describe()}")
+    if form.encoder.name == "libx264rgb":
+        said.append("the film is RGB and stays so, which few players show; --pixel-format yuv420p makes one for all")
+    shift = plan.timeline.start - plan.timeline.origin
+    if shift and settings.start is None and plan.container not in ("pictures", "gif", "webp"):
+        said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
+    if plan.container == "yuv4mpegpipe" and _varies(plan):
+        said.append("y4m has one frame rate for all; the film's variable times are lost")
+    if film.metadata.get("timecode") and not any(s.info.kind == "data" for s in plan.streams):
+        said.append("the time code is kept as metadata")
+    return said
+
+
+def _varies(plan: Plan) -> bool:
+    times = plan.times
+    if times is None or len(times) < 3:
+        return False
+    steps = {b - a for a, b in zip(times, islice(times, 1, None), strict=False)}
+    return (max(steps) - min(steps)) * plan.time_base > Fraction(3, 1000)
