@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -12,7 +13,7 @@ import av
 import pytest
 
 from converted import quick, untouched
-from films import Film, Hdr, side_data
+from films import Film, Hdr, captioned, dynamic_hdr, side_data
 from midframe.errors import MidframeError, OutputError, SettingError
 from midframe.video.colour import understand
 from midframe.video.encoders import choose_encoder
@@ -183,3 +184,13 @@ def test_the_usual_encoder(container: str, layout: Layout, name: str) -> None:
     chosen = choose_encoder(container, layout, colour, HdrMetadata())
     assert chosen.name == name
     assert max(c.bits for c in av.VideoFormat(chosen.pixel_format).components) == layout.depth
+
+
+@pytest.mark.parametrize(("messages", "words"), [(captioned, "closed captions"), (dynamic_hdr, r"HDR10\+")])
+def test_messages_that_a_new_encoding_loses_are_named(
+    film_factory: Factory, tmp_path: Path, messages: Callable[..., Path], words: str
+) -> None:
+    film = Film(frames=6, width=64, height=48, codec="libx264" if messages is captioned else "libx265")
+    source = messages(film_factory(film, ".mp4"), tmp_path / "with.mp4")
+    summary = quick(source, tmp_path / "out.mp4")
+    assert any(re.search(words, warning) for warning in summary.warnings)
