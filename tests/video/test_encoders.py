@@ -128,7 +128,7 @@ def test_what_describes_the_picture_is_kept_or_named(
         (".mp4", {"codec": "h264", "encoder": "libx264"}, "not both"),
     ],
 )
-def test_wishes_that_cannot_be_are_one_line_before_anything_is_written(  # noqa: PLR0917
+def test_wishes_that_cannot_be_are_one_line_before_anything_is_written(
     film_factory: Factory, tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, wishes: Any, words: str
 ) -> None:
     with pytest.raises(SettingError, match=words) as caught:
