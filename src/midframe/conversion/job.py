@@ -120,16 +120,17 @@ def _planned(
     began = time.monotonic()
     check_target(source, target, settings)
 
-    def work(stopped: Callable[[], bool]) -> tuple[Source, Plan]:
+    def work(stopped: Callable[[], bool]) -> tuple[Source, Plan, Settings]:
         opened = open_source(source, settings, stopped)
-        return opened, make_plan(opened.film, source, target, settings)
+        settled = settings.of_film(opened.film.first_time)
+        return opened, make_plan(opened.film, source, target, settled), settled
 
-    opened, plan = aside(work, lambda: progress(Progress("plan", 0, None, time.monotonic() - began)), cancel.is_set)
+    opened, plan, settled = aside(work, lambda: progress(Progress("plan", 0, None, time.monotonic() - began)), cancel.is_set)
     return _Job(
         source,
         plan,
         opened,
-        settings,
+        settled,
         cancel=cancel,
         progress=progress,
         seconds={"plan": time.monotonic() - began},
@@ -178,6 +179,7 @@ class _Job:
 
     def run(self) -> Summary:
         began, pipeline = time.monotonic(), self.pipeline
+        log.info("%s to %s: %s frames planned", self.source, self.plan.target, self.plan.frames)
         try:
             pipeline.run(lambda: self._tell("convert", began), self.cancel.is_set)
             self.seconds |= pipeline.busy
@@ -185,6 +187,7 @@ class _Job:
             sink = self.sink
             assert sink is not None
             verifying = time.monotonic()
+            self._tell("verify", began)
             aside(
                 lambda stopped: verify(sink, self.plan, self.counts.written, stopped),
                 lambda: self._tell("verify", began),
@@ -238,8 +241,10 @@ class _Job:
 
     def _make(self, steps: Iterator[Pair]) -> Iterator[Frame]:
         maker = self._maker()
-        for pair in steps:
-            yield from maker.frames(pair, self.counts)
+        with maker.threads():
+            for pair in steps:
+                yield from maker.frames(pair, self.counts)
+        self.warnings += maker.notes()
 
     def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
         # The first frame is there before the output is opened: a film that cannot be read leaves no trace.
@@ -266,7 +271,7 @@ class _Job:
         times, number = self.plan.times, self.counts.written
         if times is None:
             return
-        if number >= len(times) or frame.time != times[number] * self.plan.time_base:
+        if number >= len(times) or round(frame.time / self.plan.time_base) != times[number]:
             planned = f"{float(times[number] * self.plan.time_base):.6f} s" if number < len(times) else "nothing"
             raise MidframeError(f"output frame {number} came at {float(frame.time):.6f} s, {planned} was planned")
 

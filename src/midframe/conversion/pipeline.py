@@ -58,19 +58,22 @@ class Pipeline:
         tick()
 
     def join(self, timeout: float | None) -> bool:
-        """Wait for the threads to end, with None however long that takes; whether they did."""
-        until = None if timeout is None else time.monotonic() + timeout
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(None if until is None else max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        """Wait for the last stage, which holds the output, to end, with None however long; whether it did.
+
+        The others end by themselves as soon as they look up from what they do.
+        """
+        last = self._threads[-1]
+        if last.ident is not None:
+            last.join(timeout)
+        return not last.is_alive()
 
     def _run(self, k: int) -> None:
         waited = [0.0]
         began = time.monotonic()
         name = self.stages[k].name
-        produced = self.stages[k].work(self._taken(k, waited))
+        produced: Iterator[Any] | None = None
         try:
+            produced = self.stages[k].work(self._taken(k, waited))
             for item in produced:
                 if k + 1 < len(self.stages):
                     self._put(k, item, waited)

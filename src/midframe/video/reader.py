@@ -236,8 +236,10 @@ class _Reading:
         ticks, base = self.film.ticks, self.film.time_base
         if ticks is None:
             return number / self.film.rate, 1 / self.film.rate
-        time = ticks[number] * base
-        return time, ticks[number + 1] * base - time if number + 1 < len(ticks) else self.film.last_duration
+        if number + 1 < len(ticks):
+            return ticks[number] * base, (ticks[number + 1] - ticks[number]) * base
+        last = self.film.last_duration
+        return ticks[number] * base, last if self.fields == 1 else round(last / base) * base
 
     def _frames(self, pictures: tuple[av.VideoFrame, ...], number: int) -> list[Frame]:
         time, duration = self._span(number)

@@ -291,7 +291,7 @@ def _hole(ticks: array[int], base: Fraction) -> str | None:
     slack = max(2.0, float(Fraction(3, 2000) / base), usual / 20)
     odd = [k for k, step in enumerate(steps) if abs(step - usual) > slack]
     jumps = [k for k in odd if steps[k] > 1.5 * usual]
-    if not jumps or len(odd) > max(4, len(steps) // 20):
+    if not jumps or len(odd) > max(3, len(steps) // 20):
         return None
     missing = sum(max(1, round(steps[k] / usual) - 1) for k in jumps)
     number = f"{missing} frames seem" if missing > 1 else "a frame seems"

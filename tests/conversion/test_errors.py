@@ -1,0 +1,265 @@
+"""What cannot be converted or written: one clear line, the documented kind of error, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from converted import quick
+from films import AudioTrack, Film, audio_only, draw, empty, moov_missing, size_change, text, truncated
+from midframe.conversion import Settings, convert
+from midframe.errors import InputError, MidframeError, OutputError, SettingError
+from process import one_line, run
+
+
+def refused(source: Path, target: Path, kind: type[MidframeError], words: str, **wishes: object) -> None:
+    """A conversion that must fail with that kind of error and leave the target's folder as it was."""
+    before = snapshot(target.parent)
+    with pytest.raises(kind, match=words) as caught:
+        quick(source, target, **wishes)
+    assert "\n" not in str(caught.value)
+    assert snapshot(target.parent) == before
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, with the contents of those that have one that may be read."""
+    found = {}
+    for file in folder.iterdir() if folder.is_dir() else ():
+        found[file.name] = b""
+        with suppress(OSError):
+            found[file.name] = file.read_bytes()
+    return found
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "out.mkv"
+
+
+def test_what_is_no_film(tmp_path: Path, out: Path, film_factory: Callable[..., Path]) -> None:
+    refused(tmp_path / "missing.mp4", out, InputError, "does not exist")
+    refused(empty(tmp_path / "empty.mp4"), out, InputError, "empty")
+    for suffix in (".mp4", ".txt", ".mkv", ".h264"):
+        refused(text(tmp_path / f"letter{suffix}"), out, InputError, "")
+    refused(audio_only(tmp_path / "sound.mp4"), out, InputError, "no video stream.*audio")
+    refused(audio_only(tmp_path / "cover.mp4", with_cover=True), out, InputError, "cover art")
+    refused(moov_missing(film_factory(), tmp_path / "moov.mp4"), out, InputError, "cannot be read|not a film")
+    refused(tmp_path / "out", out.with_name("x.mkv"), InputError, "")  # a directory without pictures
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another user may look into, unlike those that pytest makes."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As a user who is not root, since root may do everything."""
+    if sys.platform == "win32":
+        pytest.skip("POSIX permissions")
+    import midframe.conversion.make  # what is imported later might not be found by that user
+
+    assert midframe.conversion.make
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+
+
+def test_input_without_permission(film_factory: Callable[..., Path], open_folder: Path) -> None:
+    locked = open_folder / "locked.mp4"
+    locked.write_bytes(film_factory().read_bytes())
+    locked.chmod(0)
+    with unprivileged():
+        refused(locked, open_folder / "out.mkv", InputError, "permission denied")
+
+
+def test_target_folder_without_permission(film_factory: Callable[..., Path], open_folder: Path) -> None:
+    film = open_folder / "film.mp4"
+    film.write_bytes(film_factory().read_bytes())
+    open_folder.chmod(0o555)
+    with unprivileged():
+        refused(film, open_folder / "out.mkv", OutputError, "[Pp]ermission denied")
+
+
+def test_targets_that_cannot_be(film_factory: Callable[..., Path], tmp_path: Path, out: Path) -> None:
+    film = film_factory()
+    refused(film, tmp_path / "nowhere" / "out.mkv", OutputError, "folder.*does not exist")
+    refused(film, out.with_suffix(".xyz"), SettingError, r"\.mkv")
+    out.write_bytes(b"precious")
+    refused(film, out, OutputError, "--overwrite")
+    assert quick(film, out, overwrite=True).complete
+    assert out.read_bytes() != b"precious"
+
+
+def test_input_as_output(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    film = tmp_path / "film.mkv"
+    film.write_bytes(film_factory(Film(frames=4), ".mkv").read_bytes())
+    (tmp_path / "soft.mkv").symlink_to(film)
+    os.link(film, tmp_path / "hard.mkv")
+    for target in ("film.mkv", "soft.mkv", "hard.mkv"):
+        refused(film, tmp_path / target, OutputError, "input itself", overwrite=True)
+    refused(tmp_path / "soft.mkv", film, OutputError, "input itself", overwrite=True)
+
+
+def test_a_target_that_fails_keeps_what_was_there(film_factory: Callable[..., Path], tmp_path: Path, out: Path) -> None:
+    out.write_bytes(b"precious")
+    film = truncated(film_factory(Film(), ".mkv"), 0.6, tmp_path / "cut.mkv")
+    refused(film, out, InputError, "not whole", overwrite=True)
+
+
+def test_one_frame(film_factory: Callable[..., Path], out: Path) -> None:
+    summary = quick(film_factory(Film(frames=1), ".mkv"), out)
+    assert (summary.counts.read, summary.counts.written, summary.complete) == (1, 1, True)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".h264"])
+def test_size_change(suffix: str, tmp_path: Path, out: Path) -> None:
+    film = size_change(Film(frames=10, gop=5), tmp_path / f"film{suffix}", 192, 112)
+    words = "changes from 160x96 yuv420p to 192x112 yuv420p at"
+    refused(film, out, InputError, words)
+    summary = quick(film, out, keep_going=True)
+    assert (summary.counts.read, summary.counts.written, summary.complete) == (10, 19, False)
+    assert any("changes from 160x96" in warning for warning in summary.warnings)
+
+
+def test_settings_that_cannot_be_meant(film_factory: Callable[..., Path], out: Path) -> None:
+    film = film_factory()
+    refused(film, out, SettingError, "factor", factor=1)
+    refused(film, out, SettingError, "no frame lies", start=100)
+    refused(film, out, SettingError, "encoder", encoder="no-such-encoder")
+    with pytest.raises(SettingError):
+        Settings(factor=2, fps=60)  # type: ignore[arg-type]
+
+
+NOISE = Film(width=320, height=192, frames=16, scene="noise", audio=(AudioTrack(),))
+
+
+def test_a_file_that_may_not_grow(film_factory: Callable[..., Path], out: Path) -> None:
+    """The limit on the size of files, which stands for a full disk where none can be mounted."""
+    if sys.platform == "win32":
+        pytest.skip("POSIX limits")
+    film = film_factory(NOISE)
+    patch = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
+    result = run("convert", film, out, "--encoder", "ffv1", "--network", "average", "--no-cuts", patch=patch)
+    assert result.returncode == 4
+    assert "cannot be written" in one_line(result.stderr)
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.97])
+def test_a_full_disk(share: float, film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """Full half way, and full only at the end, when an encoder gives what it held back."""
+    film = film_factory(NOISE)
+    whole = tmp_path / "whole.mkv"
+    quick(film, whole)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = int(whole.stat().st_size * share) // 4096 * 4096
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        refused(film, disk / "out.mkv", OutputError, "no space left|MB are free")
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("place", ["write", "finish", "commit"])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("a fault")], ids=["full", "bug"]
+)
+def test_a_writer_that_throws(
+    place: str, error: Exception, film_factory: Callable[..., Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from midframe.video.writer import FilmWriter, put_in_place, write_error
+
+    assert put_in_place
+
+    def throw(*_: object) -> None:
+        raise write_error(out, error) if isinstance(error, OSError) else error
+
+    monkeypatch.setattr(FilmWriter, place, throw)
+    with pytest.raises(OutputError if isinstance(error, OSError) else RuntimeError):
+        quick(film_factory(), out)
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize("stage", ["make.Maker.frames", "pairs.pairs", "verify.verify_film"])
+def test_a_stage_that_throws(
+    stage: str, film_factory: Callable[..., Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import midframe.conversion.job
+    import midframe.conversion.make
+    import midframe.conversion.pairs
+    import midframe.conversion.verify
+
+    def throw(*_: object, **__: object) -> None:
+        raise ArithmeticError("the stage broke")
+
+    module, name = stage.split(".", 1)
+    holder = midframe.conversion.job if name == "pairs" else sys.modules[f"midframe.conversion.{module}"]
+    if "." in name:
+        holder, name = getattr(holder, name.split(".")[0]), name.split(".")[1]
+    monkeypatch.setattr(holder, name, throw)
+    with pytest.raises(ArithmeticError, match="the stage broke"):
+        quick(film_factory(), out)
+    assert not list(out.parent.iterdir())
+
+
+def test_a_fault_of_midframe_itself(film_factory: Callable[..., Path], out: Path) -> None:
+    """Exit code 1, one line that names a file with the traceback; --debug prints it."""
+    patch = """
+import midframe.conversion.make as m
+def broken(self, pair):
+    raise ArithmeticError("two and two")
+m.Maker._made = broken
+"""
+    film = film_factory()
+    result = run("convert", film, out, "--network", "average", patch=patch)
+    assert result.returncode == 1
+    line = one_line(result.stderr)
+    assert "two and two" in line
+    log = Path(line.rsplit(" ", 1)[-1].rstrip(")"))
+    assert "Traceback" in log.read_text()
+    assert "in broken" in log.read_text()
+    log.unlink()
+    assert not list(out.parent.iterdir())
+    result = run("convert", film, out, "--network", "average", "--debug", patch=patch)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_a_broken_weights_name_is_an_error_of_the_hierarchy(film_factory: Callable[..., Path], out: Path) -> None:
+    before = snapshot(out.parent)
+    with pytest.raises(MidframeError):
+        convert(film_factory(), out, network="no-such-network")
+    assert snapshot(out.parent) == before
+
+
+def test_a_film_drawn_whole_is_no_false_alarm(tmp_path: Path, out: Path) -> None:
+    """The errors above come of what is wrong with the films, not of how they were drawn."""
+    film = draw(Film(frames=6, audio=(AudioTrack(),)), tmp_path / "film.ts")
+    summary = quick(film, out)
+    assert summary.complete
+    assert not summary.report.messages
+    assert not summary.plan.film.problems
