@@ -39,7 +39,7 @@ def drawn_film(path: Path) -> Path:
     sys.path.insert(0, str(ROOT / "tests"))
     from films import AudioTrack, Film, draw
 
-    film = Film(width=640, height=360, frames=48, rate=Fraction(24), speed=(5.0, 2.0), caption=True, audio=(AudioTrack(),))
+    film = Film(640, 360, frames=48, rate=Fraction(24), speed=(5.0, 2.0), caption=True, audio=(AudioTrack(),))
     return draw(film, path)
 
 

@@ -165,7 +165,7 @@ def test_wrong_frames(first: Any, second: Any, said: str) -> None:
 
 def test_wrong_names() -> None:
     frame = torch.zeros(3, 16, 16)
-    with pytest.raises(SettingError, match="no network.*'nosuch'"):
+    with pytest.raises(SettingError, match=r"no network.*'nosuch'"):
         midframe.interpolate(frame, frame + 1, network="nosuch")
     with pytest.raises(SettingError, match="no shader preset 'nosuch'"):
         midframe.interpolate(frame, frame + 1, shader="nosuch")

@@ -7,15 +7,13 @@ import subprocess
 import sys
 
 from films import AudioTrack, Film
-
 from midframe.networks import NETWORKS, load
 from midframe.networks.weights import save_weights
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "midframe", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
-    )
+    command = [sys.executable, "-m", "midframe", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_info_says_for_each_backend_whether_it_runs_and_why() -> None:

@@ -106,7 +106,6 @@ def test_still_part_of_saturated_colours(name: str, monkeypatch: pytest.MonkeyPa
     check(*saturated(name))
 
 
-@pytest.mark.xfail(strict=True, reason="interpolated chroma reaches two pixels beyond the blur radius")
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le"])
 def test_still_part_right_up_to_the_radius(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The contract to the letter, without a margin for sub-sampled chroma."""

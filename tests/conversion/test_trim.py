@@ -115,3 +115,12 @@ def test_a_part_without_frames_is_refused(
     with pytest.raises(SettingError, match="no frame lies between"):
         quick(film_factory(FILM, ".mkv"), tmp_path / "out.mkv", start=start + Fraction(1, 2000), duration=duration)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_duration_alone_counts_from_the_first_frame(film_factory: Factory, tmp_path: Path) -> None:
+    film = Film(frames=24, start=Fraction(3, 2), codec="ffv1")
+    out = tmp_path / "out.mkv"
+    quick(film_factory(film, ".mkv"), out, duration=Fraction(1, 4))
+    times = read_times(out)
+    assert len(times) == 11
+    assert all(abs(time - Fraction(k, 48)) <= HALF_MILLISECOND for k, time in enumerate(times))

@@ -34,6 +34,9 @@ def convert(
     duration: Annotated[str | None, typer.Option(help="Convert this long: seconds or [HH:]MM:SS.")] = None,
     network: Annotated[str, typer.Option(help="The network that makes the frames.")] = "default",
     shader: Annotated[str, typer.Option(help="Pixel shader: default, paper, amplified or off.")] = "default",
+    shader_maps: Annotated[
+        Path | None, typer.Option(help="Write the shader's maps of each pair to this folder.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     codec: Annotated[str | None, typer.Option(help="h264, h265, av1, vp9, ffv1 or prores.")] = None,
     encoder: Annotated[str | None, typer.Option(help="FFmpeg's encoder instead; ffv1 is lossless.")] = None,
@@ -86,6 +89,7 @@ def convert(
         overwrite=overwrite,
         network=network,
         shader=shader,
+        shader_maps=shader_maps,
         device=device,
         input_rate=parse_rate(input_rate),
     )

@@ -125,7 +125,9 @@ def _planned(
         settled = settings.of_film(opened.film.first_time)
         return opened, make_plan(opened.film, source, target, settled), settled
 
-    opened, plan, settled = aside(work, lambda: progress(Progress("plan", 0, None, time.monotonic() - began)), cancel.is_set)
+    opened, plan, settled = aside(
+        work, lambda: progress(Progress("plan", 0, None, time.monotonic() - began)), cancel.is_set
+    )
     return _Job(
         source,
         plan,

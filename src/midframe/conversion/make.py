@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -15,10 +16,10 @@ from midframe.conversion.pairs import Pair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import DeviceError, WeightsError
-from midframe.networks.average import Average
+from midframe.networks.tiles import Tiled
 from midframe.networks.times import DEPTH, frames_at
 from midframe.ops.backends import survey
-from midframe.video.colour import Colour, from_rgb, made_planes, mean_planes, to_rgb, to_tensors
+from midframe.video.colour import Colour, from_rgb, made_planes, moving_within, to_rgb, to_tensors
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.timeline import Timeline
 
@@ -34,17 +35,39 @@ class Maker:
         self.layout, self.colour = layout, colour
         self.written = None if written[0] == layout and written[1].same_codes(colour) else written
         self.device = choose_device(settings.device)
-        self.network = networks.load(settings.network).to(self.device)
+        network = networks.load(settings.network)
+        self.network = Tiled(network.to(self.device))
+        self.settings = settings
+        self.maps = None if settings.shader == "off" else settings.shader_maps
         self.shader = None if settings.shader == "off" else pixel_shader.preset_named(settings.shader)
         if self.network.averages:
             self.shader = None
         self.names = {
-            "network": type(self.network).__name__.lower(),
+            "network": type(network).__name__.lower(),
             "shader": self.shader.name if self.shader else "off",
             "backend": next(name for name, runs, _ in survey(self.device.type) if runs and name != "reference"),
             "device": str(self.device),
         }
         self._newest: tuple[Frame, tuple[Tensor, ...], Tensor] | None = None
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """As many threads as the network has use for, in the thread that calls this."""
+        before = torch.get_num_threads()
+        if self.network.averages:
+            # So little work on several threads waits for cores that the encoder holds, at each of its steps.
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def notes(self) -> list[str]:
+        """What turned out while frames were made."""
+        if self.network.tiles == 1:
+            return []
+        tiles = self.network.tiles
+        return [f"the memory of {self.device} did not suffice for whole pictures: they were made in {tiles} tiles"]
 
     def warnings(self, timeline: Timeline) -> list[str]:
         """What a person should know about the frames that are made."""
@@ -58,42 +81,60 @@ class Maker:
             )
         return said
 
-    @torch.inference_mode()
     def frames(self, pair: Pair, counts: Counts) -> Iterator[Frame]:
         """The output frames of a pair: source frames as they are, the others held or made. They are counted."""
         made = self._made(pair)
         for slot in pair.slots:
-            if slot.position in made:
+            if 0 < slot.position < 1 and pair.held is None:
                 counts.made += 1
-                frame = Frame(made[slot.position], self.layout, slot.time, slot.duration)
+                frame = Frame(next(made), self.layout, slot.time, slot.duration)
             else:
                 source = pair.first if slot.position <= Fraction(1, 2) else pair.second
                 frame = replace(source, time=slot.time, duration=slot.duration, lost=False)
                 _count(counts, pair, slot.position)
             yield self._written(frame)
 
-    def _made(self, pair: Pair) -> dict[Fraction, tuple[Plane, ...]]:
-        positions = [] if pair.held else [slot.position for slot in pair.slots if 0 < slot.position < 1]
-        if not positions:
-            return {}
-        if isinstance(self.network, Average):
-            # Its answer is the mean that made frames are the difference to, so that there is nothing to compute.
-            return {t: mean_planes(pair.first.planes, pair.second.planes, float(t)) for t in positions}
-        first_planes, first = self._load(pair.first)
-        second_planes, second = self._load(pair.second)
-        blend = None if self.shader is None else pixel_shader.blend_map(first, second, self.shader)
-
-        def planes(answer: Tensor, time: float) -> tuple[Plane, ...]:
-            if not torch.isfinite(answer).all():
-                name = self.names["network"]
-                raise WeightsError(f"the network {name} gave values that are not numbers; its weights may be damaged")
-            if self.shader is not None and blend is not None:
-                answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
-            change = answer[0] - torch.lerp(first[0], second[0], time)
-            return made_planes(first_planes, second_planes, time, change, layout=self.layout, colour=self.colour)
-
+    def _made(self, pair: Pair) -> Iterator[tuple[Plane, ...]]:
+        """The planes of the frames that are made between two frames, in order."""
+        positions = [slot.position for slot in pair.slots if 0 < slot.position < 1]
+        if not positions or pair.held is not None:
+            return
+        with torch.inference_mode():
+            first_planes, first = self._load(pair.first)
+            second_planes, second = self._load(pair.second)
+            blend = moving = None
+            if self.shader is not None:
+                blend = pixel_shader.blend_map(first, second, self.shader)
+                moving = moving_within(first_planes, second_planes, self.layout, self.shader.radius)
+            self._write_maps(pair, first, second)
         answers = frames_at(self.network, first, second, positions)
-        return {position: planes(answer, float(position)) for position, answer in answers}
+        for position in positions:
+            with torch.inference_mode():
+                _, answer = next(answers)
+                time = float(position)
+                self._check(answer)
+                if self.shader is not None and blend is not None:
+                    answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
+                change = answer[0] - torch.lerp(first[0], second[0], time)
+                planes = made_planes(
+                    first_planes, second_planes, time, change, layout=self.layout, colour=self.colour, moving=moving
+                )
+            yield planes
+
+    def _check(self, answer: Tensor) -> None:
+        if not torch.isfinite(answer).all():
+            name = self.names["network"]
+            raise WeightsError(f"the network {name} gave values that are not numbers; its weights may be damaged")
+
+    def _write_maps(self, pair: Pair, first: Tensor, second: Tensor) -> None:
+        """Write the shader's maps of a pair as pictures, where they were asked for."""
+        if self.maps is None:
+            return
+        from midframe.shader.maps import shader_maps, write_maps
+
+        preset = pixel_shader.preset_named(self.settings.shader)
+        name = f"{float(pair.first.time):012.6f}"
+        write_maps(shader_maps(first, second, preset), self.maps, name, preset)
 
     def _load(self, frame: Frame) -> tuple[tuple[Tensor, ...], Tensor]:
         """A frame's planes, and its RGB `[1, 3, H, W]`; the second frame of a pair is the first of the next."""

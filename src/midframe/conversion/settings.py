@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal
 
 from midframe.errors import SettingError
@@ -19,7 +20,7 @@ class Settings:
     becomes `factor` times longer; audio: for slow motion, "drop" or "stretch"; start, duration: the part to convert, in
     seconds; codec (a family) or encoder (FFmpeg's name), crf, preset, pixel_format: how it is encoded; odd: "pad" or
     "error" for sizes that the encoder cannot hold; cuts: hold frames at cuts; network, shader: what makes the frames;
-    input_rate: frames a second of a folder of pictures.
+    shader_maps: a folder for the shader's maps; input_rate: frames a second of a folder of pictures.
     """
 
     factor: int | None = None
@@ -41,6 +42,7 @@ class Settings:
     overwrite: bool = False
     network: str = "default"
     shader: str = "default"
+    shader_maps: Path | None = None
     device: str = "auto"
     input_rate: Fraction = Fraction(25)
 
@@ -62,6 +64,10 @@ class Settings:
     def frames_for_one(self) -> int:
         """The factor, 2 unless said otherwise."""
         return self.factor or 2
+
+    def of_film(self, first_time: Fraction) -> Settings:
+        """The same for a film that begins at that time: a duration without a start counts from there."""
+        return replace(self, start=first_time) if self.start is None and self.duration is not None else self
 
     @property
     def end(self) -> Fraction | None:

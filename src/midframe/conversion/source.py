@@ -44,7 +44,8 @@ def open_source(path: str, settings: Settings, cancelled: Callable[[], bool] = l
         film, reader = probe_webp(path), read_webp
     else:
         film, reader = probe(path, cancelled), None
-        require_whole(film, settings.end, settings.keep_going)
+        require_whole(film, settings.of_film(film.first_time).end, settings.keep_going)
+    settings = settings.of_film(film.first_time)
 
     def read(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
         common: dict[str, Any] = {

@@ -238,9 +238,7 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     """One level of the decoder: matched features and the coarser level's hidden maps in, hidden maps and answer out."""
 
-    def __init__(  # noqa: PLR0917
-        self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int
-    ) -> None:
+    def __init__(self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int) -> None:
         super().__init__()
         self.radius = radius
         self.enter = _convolution(channels, hidden)

@@ -68,7 +68,7 @@ def blend_map(first: Tensor, second: Tensor, preset: ShaderPreset = DEFAULT) -> 
     return _blur(_processed(_difference(first, second), preset), preset)
 
 
-def apply(  # noqa: PLR0917 - three frames, their time, and the map and preset of the pair
+def apply(
     made: Tensor,
     first: Tensor,
     second: Tensor,

@@ -155,6 +155,7 @@ def made_planes(
     *,
     layout: Layout,
     colour: Colour,
+    moving: Tensor | None = None,
 ) -> tuple[Plane, ...]:
     """The planes of a made frame: the weighted mean of the source planes plus what the network changed in it.
 
@@ -162,22 +163,36 @@ def made_planes(
     `[3, H, W]`. So equal frames come out exact at any sub-sampling and out of gamut, and what the network leaves alone
     is not touched by conversion. Chroma goes back by the exact inverse of the interpolation in `to_rgb`: else hard
     edges of the source frames would show through as ghosts. Rounded once, halves up, and clipped only then.
+
+    moving: where anything may change at all (see `moving_within`), None for everywhere; without it the interpolation of
+    chroma would carry changes two pixels into what stands still.
     """
     changes = _components(change, layout, colour, _INVERSE, _INVERSE)
+    if moving is not None:
+        changes = tuple(d * _cells(moving, d.shape) for d in changes)
     made = [torch.lerp(a, b, time).add_(d) for a, b, d in zip(first, second, changes, strict=True)]
     return tuple(_round(plane, layout) for plane in made)
 
 
-def mean_planes(first: Sequence[Plane], second: Sequence[Plane], time: float) -> tuple[Plane, ...]:
-    """The weighted mean of two frames' planes, rounded halves up: `made_planes` without any change."""
-    made = []
-    for a, b in zip(first, second, strict=True):
-        mean = np.subtract(b, a, dtype=np.float32)
-        mean *= np.float32(time)
-        mean += a
-        mean += np.float32(0.5)
-        made.append(mean.astype(a.dtype))  # cuts off, and no value is below 0
-    return tuple(made)
+def moving_within(first: Sequence[Tensor], second: Sequence[Tensor], layout: Layout, radius: int) -> Tensor:
+    """Where any plane of two frames differs within `radius` pixels on both axes: 1 there, else 0, `[H, W]`.
+
+    A chroma sample counts for all pixels of its cell.
+    """
+    different = first[0] != second[0]
+    height, width = different.shape
+    for a, b in zip(first[1:], second[1:], strict=True):
+        cells = a != b
+        for axis, shift in ((0, layout.shift_y), (1, layout.shift_x)):
+            cells = cells.repeat_interleave(1 << shift, axis) if shift else cells
+        different = different | cells[:height, :width]
+    near = different.to(torch.int32)
+    for axis in (0, 1):
+        pad = (radius + 1, radius, 0, 0) if axis else (0, 0, radius + 1, radius)
+        total = F.pad(near, pad).cumsum(axis, dtype=torch.int32)
+        length = near.shape[axis]
+        near = (total.narrow(axis, 2 * radius + 1, length) != total.narrow(axis, 0, length)).to(torch.int32)
+    return near.float()
 
 
 def from_rgb(rgb: Tensor, layout: Layout, colour: Colour, was: Layout | None = None) -> tuple[Plane, ...]:
@@ -211,6 +226,14 @@ def _components(rgb: Tensor, layout: Layout, colour: Colour, taps_x: _Taps, taps
     return (luma.mul_(scale), cb, cr)
 
 
+def _cells(moving: Tensor, shape: torch.Size) -> Tensor:
+    """A map `[H, W]` of 0 and 1 for a plane of `shape`: 1 where the whole cell of a sample is."""
+    steps = (round(moving.shape[0] / shape[0]), round(moving.shape[1] / shape[1]))
+    if steps == (1, 1):
+        return moving
+    return -F.max_pool2d(-moving[None], steps, ceil_mode=True)[0]
+
+
 def _codes(layout: Layout, colour: Colour) -> tuple[float, float, float, float]:
     """Codes from black to white, the code of black, codes from -0.5 to 0.5 of chroma, the code of no colour."""
     if layout.family == "rgb" or colour.full_range:
@@ -220,8 +243,8 @@ def _codes(layout: Layout, colour: Colour) -> tuple[float, float, float, float]:
 
 
 def _round(plane: Tensor, layout: Layout) -> Plane:
-    """Rounded half up, clipped to the codes, as a plane."""
-    codes = plane.add(0.5).floor_().clamp_(0, layout.peak)
+    """Rounded half up, clipped to the codes, as a plane. The noise of float arithmetic does not decide on halves."""
+    codes = plane.add(0.5 + 2**-10).floor_().clamp_(0, layout.peak)
     if layout.depth <= 8:
         return codes.to(torch.uint8).cpu().numpy()
     return codes.to(torch.int32).cpu().numpy().astype(np.uint16)

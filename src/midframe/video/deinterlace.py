@@ -49,8 +49,6 @@ def deinterlaced(pictures: Iterator[av.VideoFrame], mode: Deinterlace) -> Iterat
 
 
 def _graph(picture: av.VideoFrame, mode: Deinterlace) -> av.filter.Graph:
-    if picture.width < 3 or picture.height < 4:
-        raise InputError(f"pictures of {picture.width}x{picture.height} are too small to be deinterlaced")
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
@@ -59,7 +57,11 @@ def _graph(picture: av.VideoFrame, mode: Deinterlace) -> av.filter.Graph:
     sink = graph.add("buffersink")
     source.link_to(bwdif)
     bwdif.link_to(sink)
-    graph.configure()
+    try:
+        graph.configure()
+    except av.error.FFmpegError:
+        name = f"{picture.width}x{picture.height} {picture.format.name}"
+        raise InputError(f"pictures of {name} cannot be deinterlaced; bwdif needs 3x4 samples in each plane") from None
     return graph
 
 

@@ -141,7 +141,10 @@ class _Reading:
             landed = next(pictures, None)
             if landed is not None and landed.pts is not None and landed.pts <= target:
                 yield landed
-                yield from pictures
+                for number, picture in enumerate(pictures):
+                    if number == LEAD // 2:
+                        self.report.messages.clear()  # of pictures that refer to those before the key frame
+                    yield picture
                 return
             pictures.close()
         yield from self._decoded(None)

@@ -39,7 +39,7 @@ def forward(first: Tensor, second: Tensor, time: Tensor, radius: int, context: T
     return out.to(kind)
 
 
-def gradients(  # noqa: PLR0917
+def gradients(
     grad_out: Tensor, first: Tensor, second: Tensor, time: Tensor, radius: int, joined: bool
 ) -> tuple[Tensor, Tensor]:
     """The gradients of both features, channels-last. joined: grad_out holds those of the features beside the volume."""

@@ -20,7 +20,7 @@ def cost_volume(first: Tensor, second: Tensor, time: Tensor, context: Tensor | N
 
 
 @torch.library.custom_op("midframe::cost_volume_gradients", mutates_args=(), device_types="cpu")
-def gradients(  # noqa: PLR0917
+def gradients(
     grad_out: Tensor, first: Tensor, second: Tensor, time: Tensor, radius: int, joined: bool
 ) -> tuple[Tensor, Tensor]:
     from midframe.ops.cost_volume import halide
@@ -39,7 +39,7 @@ def _(first: Tensor, second: Tensor, time: Tensor, context: Tensor | None, radiu
 
 
 @gradients.register_fake
-def _(  # noqa: PLR0917
+def _(
     grad_out: Tensor, first: Tensor, second: Tensor, time: Tensor, radius: int, joined: bool
 ) -> tuple[Tensor, Tensor]:
     return like(first), like(second)

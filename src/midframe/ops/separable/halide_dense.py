@@ -63,8 +63,8 @@ def forward(kernels: torch.dtype, channels: int) -> Definition:
 def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
     """(image, vertical, horizontal, grad_out, grad_weight_sum, replicate, threads) -> both gradients `[T, H, W]`.
 
-    grad_vertical[i] = sum over c of grad_out[c] * (sum over j of horizontal[j] * picture[c] at (i, j)), and the same the
-    other way round; the weight sum adds the same for a picture of ones.
+    grad_vertical[i] = sum over c of grad_out[c] * (sum over j of horizontal[j] * picture[c] at (i, j)), and the same
+    the other way round; the weight sum adds the same for a picture of ones.
     """
     import halide as hl
 

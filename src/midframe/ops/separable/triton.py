@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 # Both for the kernels below: a kernel takes pointers, sizes and strides by position, and Triton has its own types.
 """Adaptive separable convolution in Triton: NVIDIA and AMD GPUs, and with TRITON_INTERPRET=1 the CPU, for tests.

@@ -183,7 +183,7 @@ def _place(motion: Any, scale: Any, width: Any, height: Any) -> Any:
     return place
 
 
-def _motion_at(motion: Any, scale: Any, x: Any, y: Any, axis: int, n: Any) -> Any:  # noqa: PLR0917
+def _motion_at(motion: Any, scale: Any, x: Any, y: Any, axis: int, n: Any) -> Any:
     """One axis of the motion at a pixel of the picture, upsampled bilinearly where it is smaller."""
     import halide as hl
 

@@ -1,0 +1,158 @@
+"""What a film is understood to be before it is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from films import AudioTrack, Chapter, Film, Hdr, SubtitleTrack, captioned, dropped, dynamic_hdr, read_times, truncated
+from films.broken import remuxed
+from midframe.errors import Cancelled, InputError
+from midframe.video.probe import probe
+from midframe.video.reader import ReadReport, read_frames
+from midframe.video.scan import shows_a_frame
+
+
+def test_what_is_in_a_film(film_factory: Callable[..., Path]) -> None:
+    film = probe(
+        film_factory(
+            Film(
+                audio=(AudioTrack(language="deu"),),
+                subtitles=(SubtitleTrack(),),
+                chapters=(Chapter(Fraction(0), Fraction(1, 2), "One"),),
+                cover=True,
+                rotation=90,
+                sample_aspect_ratio=Fraction(16, 11),
+                matrix="bt709",
+            )
+        )
+    )
+    assert (film.width, film.height, film.pixel_format, film.codec) == (160, 96, "yuv420p", "h264")
+    assert film.aspect == Fraction(16, 11)
+    assert film.rotation == 90
+    assert film.colour.matrix == "bt709"
+    assert len(film.chapters) == 1
+    kinds = [(stream.kind, stream.cover) for stream in film.streams]
+    assert ("audio", False) in kinds
+    assert ("video", True) in kinds
+    assert next(stream for stream in film.streams if stream.kind == "audio").language == "deu"
+    assert not film.problems
+    assert not film.ends_early
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts", ".avi", ".webm", ".mpg"])
+def test_ticks_are_the_times_of_the_frames(suffix: str, film_factory: Callable[..., Path]) -> None:
+    path = film_factory(Film(rate=Fraction(25)), suffix)
+    film = probe(path)
+    assert film.ticks is not None
+    assert len(film.ticks) == 24
+    assert film.last_duration == Fraction(1, 25)
+    assert not film.problems
+    if film.timed:
+        assert [tick * film.time_base for tick in film.ticks] == read_times(path)
+    else:
+        assert [tick * film.time_base for tick in film.ticks] == [Fraction(k, 25) for k in range(24)]
+
+
+def test_a_bare_stream_has_no_times(film_factory: Callable[..., Path]) -> None:
+    film = probe(film_factory(Film(rate=Fraction(30)), ".h264"))
+    assert not film.timed
+    assert film.ticks is not None
+    assert [tick * film.time_base for tick in film.ticks] == [k / film.rate for k in range(24)]
+
+
+def test_edit_lists_hide_frames(film_factory: Callable[..., Path]) -> None:
+    """Packets that only serve as references, and those marked as discarded, are no frames."""
+    path = film_factory(Film(start=Fraction(-1, 6)))
+    film = probe(path)
+    assert film.ticks is not None
+    assert [tick * film.time_base for tick in film.ticks] == read_times(path)
+    assert len(film.ticks) == 20
+    assert not film.problems
+
+
+def test_hidden_frames_of_vp8(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """A packet whose frame only serves others as a reference is no frame of the film, and none that is missing."""
+
+    def hide(number: int, packet: av.Packet) -> av.Packet:
+        if number != 5:
+            return packet
+        payload = bytes(packet)
+        hidden = av.Packet(bytes([payload[0] & ~0x10]) + payload[1:])  # the bit show_frame of RFC 6386, 9.1
+        hidden.time_base, hidden.pts, hidden.dts = packet.time_base, packet.pts, packet.dts
+        return hidden
+
+    path = remuxed(film_factory(Film(codec="libvpx"), ".webm"), tmp_path / "hidden.webm", hide)
+    film = probe(path)
+    assert film.ticks is not None
+    assert len(film.ticks) == 23
+    assert [tick * film.time_base for tick in film.ticks] == read_times(path)
+    report = ReadReport()
+    assert len(list(read_frames(film, report))) == 23
+    assert report == ReadReport(frames=23)
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "shown"),
+    [
+        ("vp8", b"\x10", True),
+        ("vp8", b"\x00", False),
+        ("vp9", b"\x82\x49", True),  # key frame, show_frame
+        ("vp9", b"\x84\x00", False),  # inter frame, not shown
+        ("vp9", b"\x88\x00", True),  # shows an existing frame
+        ("vp9", b"\x84\x00\x01\xc1", True),  # a superframe
+        ("h264", b"\x00", True),
+        ("vp9", b"", True),
+    ],
+)
+def test_show_frame_bits(codec: str, payload: bytes, shown: bool) -> None:
+    assert shows_a_frame(codec, payload) is shown
+
+
+def test_a_capture_that_begins_between_key_frames(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """The pictures before the first key frame are not counted, so that what is planned is what can be decoded."""
+    path = dropped(film_factory(Film(frames=24, gop=8, codec="mpeg2video"), ".ts"), {0}, tmp_path / "late.ts")
+    film = probe(path)
+    times = read_times(path)
+    assert film.ticks is not None
+    assert film.not_shown > 0
+    assert [tick * film.time_base for tick in film.ticks] == times
+
+
+def test_what_a_new_encoding_loses(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    captions = captioned(film_factory(), tmp_path / "cc.mp4")
+    assert "closed captions" in probe(captions).losses
+    deep = Film(pixel_format="yuv420p10le", codec="libx265", transfer="pq", matrix="bt2020", hdr=Hdr())
+    assert "HDR10+ metadata" in probe(dynamic_hdr(film_factory(deep), tmp_path / "d.mp4")).losses
+    film = probe(film_factory(deep))
+    assert film.hdr.light == (1000, 400)
+    assert film.hdr.mastering is not None
+    assert film.losses == ()
+
+
+def test_an_end_that_is_missing(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    for suffix in (".mkv", ".avi", ".y4m"):
+        whole = film_factory(Film(audio=(AudioTrack(),) if suffix != ".y4m" else ()), suffix)
+        assert not probe(whole).ends_early
+        cut = probe(truncated(whole, 0.7, tmp_path / f"cut{suffix}"))
+        assert cut.ends_early, suffix
+        assert cut.problems
+
+
+def test_it_can_be_stopped(film_factory: Callable[..., Path]) -> None:
+    with pytest.raises(Cancelled):
+        probe(film_factory(), lambda: True)
+
+
+def test_alien_files(tmp_path: Path) -> None:
+    for name, contents in (("a.mp4", b"\x00" * 5000), ("b.mkv", bytes(range(256)) * 20), ("c.wav", b"RIFF")):
+        path = tmp_path / name
+        path.write_bytes(contents)
+        with pytest.raises(InputError) as caught:
+            probe(path)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
