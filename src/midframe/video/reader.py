@@ -147,6 +147,7 @@ class _Reading:
                     yield picture
                 return
             pictures.close()
+            self.report.messages.clear()
         yield from self._decoded(None)
 
     def _decoded(self, target: int | None) -> Generator[av.VideoFrame, None, None]:
