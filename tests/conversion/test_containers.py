@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from converted import divided, quick
 from films import AudioTrack, Film, SubtitleTrack, draw_pictures, read_planes, read_times
@@ -20,7 +21,8 @@ from midframe.conversion import job
 from midframe.conversion.plan import make_plan
 from midframe.conversion.settings import Settings
 from midframe.conversion.verify import verify
-from midframe.errors import OutputError, SettingError
+from midframe.errors import InputError, OutputError, SettingError
+from midframe.video.animations import loops
 from midframe.video.probe import probe
 
 Factory = Callable[..., Path]
@@ -65,12 +67,6 @@ def test_animations_in_and_out(film_factory: Factory, tmp_path: Path, suffix: st
     assert read_times(tmp_path / "back.mp4") == divided(
         [Fraction(k, 40) if suffix == ".webp" else Fraction((5 * k + 1) // 2, 100) for k in range(11)], 2
     )
-
-
-def test_a_gif_too_fast_is_refused(film_factory: Factory, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="50 frames a second"):
-        quick(film_factory(Film(frames=4, rate=Fraction(30)), ".mp4"), tmp_path / "out.gif")
-    assert list(tmp_path.iterdir()) == []
 
 
 def rewritten(part: Path, change: Callable[[Any, av.Packet[Any]], bool]) -> None:
@@ -194,3 +190,52 @@ def test_the_plan_needs_few_bytes_a_frame(film_factory: Factory, tmp_path: Path)
 def test_a_name_that_says_no_container_is_refused(film_factory: Factory, tmp_path: Path, target: str) -> None:
     with pytest.raises(SettingError, match=r"name it with one of \.mp4"):
         quick(film_factory(FILM, ".mkv"), tmp_path / target)
+
+
+def test_pictures_do_not_replace_their_own_sources(tmp_path: Path) -> None:
+    folder = draw_pictures(Film(frames=3, width=32, height=32), tmp_path / "pictures")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    pattern = f"{folder}/%05d.png"
+    for source, target in ((str(folder), f"{folder}/"), (pattern, f"{folder}/"), (str(folder), pattern)):
+        with pytest.raises(OutputError, match="input"):
+            quick(source, target, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def drawn_gif(path: Path, milliseconds: list[int], loop: int = 0) -> Path:
+    """A GIF of gray pictures, each shown for so long."""
+    pictures = [Image.fromarray(np.full((32, 32, 3), 20 * k + 20, np.uint8)) for k in range(len(milliseconds))]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=loop)
+    return path
+
+
+def test_a_gif_that_is_cut_off_is_damage(tmp_path: Path) -> None:
+    whole = drawn_gif(tmp_path / "whole.gif", [100] * 8).read_bytes()
+    cut = tmp_path / "cut.gif"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(InputError, match="ends before"):
+        quick(cut, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_an_animation_plays_as_often_as_its_source(tmp_path: Path) -> None:
+    source = drawn_gif(tmp_path / "in.gif", [100] * 4, loop=2)
+    for suffix in (".gif", ".webp"):
+        quick(source, tmp_path / f"out{suffix}")
+        assert loops(tmp_path / f"out{suffix}") == loops(source)
+
+
+def test_a_gif_faster_than_players_show_is_refused_before_anything_is_written(
+    film_factory: Factory, tmp_path: Path
+) -> None:
+    source = film_factory(Film(frames=6, width=32, height=32, rate=Fraction(30)), ".mp4")
+    with pytest.raises(SettingError, match="too short for gif"):
+        quick(source, tmp_path / "out.gif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variable_times_of_a_gif_in_mp4(tmp_path: Path) -> None:
+    times = tuple(Fraction(t, 100) for t in (0, 4, 12, 22, 42))
+    drawn_gif(tmp_path / "in.gif", [40, 80, 100, 200, 60])
+    quick(tmp_path / "in.gif", tmp_path / "out.mp4", encoder="libx264rgb", preset="ultrafast")
+    assert read_times(tmp_path / "out.mp4") == divided(times, 2)

@@ -64,8 +64,11 @@ def notes(plan: Plan, settings: Settings) -> list[str]:
     shift = plan.timeline.start - plan.timeline.origin
     if shift and settings.start is None and plan.container not in ("pictures", "gif", "webp"):
         said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
-    if plan.container == "yuv4mpegpipe" and _varies(plan):
-        said.append("y4m has one frame rate for all; the film's variable times are lost")
+    if plan.container in ("yuv4mpegpipe", "pictures") and _varies(plan):
+        kind = "y4m has" if plan.container == "yuv4mpegpipe" else "pictures have"
+        said.append(f"{kind} one frame rate for all; the film's variable times are lost")
+    if plan.container == "gif" and film.container != "gif":
+        said.append("a GIF frame has at most 256 colours: pictures with more are dithered")
     if film.metadata.get("timecode") and not any(s.info.kind == "data" for s in plan.streams):
         said.append("the time code is kept as metadata")
     return said

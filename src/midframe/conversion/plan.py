@@ -18,7 +18,7 @@ from midframe.errors import InputError, OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.encoders import Encoder, check_size, choose_encoder, container_for
 from midframe.video.frame import Layout, planar_layout
-from midframe.video.picture_names import is_pictures
+from midframe.video.picture_names import is_pictures, list_pictures, matching, output_pattern
 from midframe.video.picture_writer import colour_for as picture_colour
 from midframe.video.picture_writer import layout_for as picture_layout
 from midframe.video.probe import Film
@@ -112,8 +112,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         if settings.deinterlace == "field":
             last_duration /= 2
         times = timeline.ticks(sources, base, last_duration, time_base)
-        if container in ("matroska", "webm"):
-            _check_milliseconds(times, time_base, container)
+        _check_clock(times, time_base, container)
     width, height = check_size(encoder, film.width, film.height, settings.odd)
     form = FilmFormat(
         container=container,
@@ -159,6 +158,11 @@ def check_target(source: str, target: str, settings: Settings) -> None:
     where = Path(target)
     if source != "-" and where.exists() and Path(source).exists() and where.samefile(source):
         raise OutputError(f"the output {target} is the input itself; give another name")
+    if is_pictures(source) and is_pictures(target):
+        folder, pattern = output_pattern(target)
+        pictures = list_pictures(source)
+        if folder.exists() and folder.samefile(pictures[0].parent) and matching(pattern, [p.name for p in pictures]):
+            raise OutputError(f"the pictures {target} would replace the input's own; give another folder or pattern")
     folder = where.resolve().parent if not is_pictures(target) else where.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist, so {where.name} cannot be written there")
@@ -269,16 +273,24 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
 _NO_ENCODER = ("pictures", "yuv4mpegpipe", "gif", "webp")
 
 
-def _check_milliseconds(times: array[int], base: Fraction, container: str) -> None:
-    """Refuse times that fall together in Matroska and WebM, which count milliseconds."""
+_CLOCKS = {"matroska": (1000, 1), "webm": (1000, 1), "webp": (1000, 1), "gif": (100, 2)}
+"""Containers with a coarse clock: its ticks a second, and how many of them a frame lasts at least."""
+
+
+def _check_clock(times: array[int], base: Fraction, container: str) -> None:
+    """Refuse frames that are too short for the clock of their container."""
+    if container not in _CLOCKS:
+        return
+    clock, least = _CLOCKS[container]
     before = None
-    thousand, scale = 2000 * base.numerator, 2 * base.denominator
+    numerator, denominator = 2 * clock * base.numerator, 2 * base.denominator
     for tick in times:
-        now = (tick * thousand + base.denominator) // scale
-        if now == before:
+        now = (tick * numerator + base.denominator) // denominator
+        if before is not None and now - before < least:
             raise SettingError(
-                f"two frames at {float(tick * base):.4f} s would have one time, as {spoken(container)} counts "
-                "milliseconds; write an .mp4 or .mov, or give a lower --factor or --fps"
+                f"the frame before {float(tick * base):.4f} s would be too short for {spoken(container)}, which counts "
+                f"{clock} ticks a second and shows each frame for {least} or more; "
+                "write an .mp4 or .mov, or give a lower --factor or --fps"
             )
         before = now
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
-from midframe.video.animations import GifWriter, WebpWriter
+from midframe.video.animations import GifWriter, WebpWriter, loops
 from midframe.video.carrier import Carrier
 from midframe.video.picture_writer import PictureWriter
 from midframe.video.sink import Sink, part_path
@@ -21,13 +22,20 @@ def open_sink(plan: Plan, settings: Settings) -> Sink:
     if plan.container == "pictures":
         return PictureWriter(target, form.layout, form.colour, **size, overwrite=again)
     if plan.container == "gif":
-        return GifWriter(target, **size, overwrite=again)
+        return GifWriter(target, **size, plays=_plays(plan), overwrite=again)
     if plan.container == "webp":
-        return WebpWriter(target, **size, overwrite=again)
+        return WebpWriter(target, **size, plays=_plays(plan), overwrite=again)
     if plan.container == "yuv4mpegpipe":
         return Y4mWriter(target, form.layout, form.colour, **size, rate=form.rate, aspect=form.aspect, overwrite=again)
     carrier = Carrier(plan.film, plan.streams, plan.container, plan.timeline)
     return FilmWriter(target, form, carrier, overwrite=again)
+
+
+def _plays(plan: Plan) -> int:
+    """How often an animation plays: as often as the one it is made from, else without end."""
+    if plan.film.path == "-" or not Path(plan.film.path).is_file():
+        return 0
+    return loops(plan.film.path) or 0
 
 
 def remove_part(target: str) -> None:

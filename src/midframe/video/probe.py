@@ -185,7 +185,8 @@ def decoding(stream: av.VideoStream, threads: Literal["SLICE", "AUTO"]) -> Itera
     At the end its decoder is flushed, which waits for its threads without the interpreter's lock: freeing a decoder
     waits for them with it, and would wait for ever for one that wants to log.
     """
-    stream.thread_type = threads
+    if not stream.codec_context.is_open:
+        stream.thread_type = threads
     try:
         yield
     finally:

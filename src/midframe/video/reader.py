@@ -77,10 +77,14 @@ def require_whole(film: Film, end: Fraction | None, keep_going: bool) -> None:
 
 
 def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]], Iterator[Frame]]]:
-    """A y4m stream that can be read only once: what it is, and the function that reads its frames."""
+    """A y4m stream that can be read only once: what it is, and the function that reads its frames.
+
+    That raises `InputError` where the stream ends within a frame.
+    """
     name = "standard input" if path == "-" else path
     try:
-        container = av.open("pipe:0" if path == "-" else path, format="yuv4mpegpipe")
+        pipe = _Pipe(path)
+        container = av.open(pipe, "r", format="yuv4mpegpipe")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{name} is not a y4m stream: {reason(error)}") from None
     stream = container.streams.video[0]
@@ -94,8 +98,36 @@ def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]
             for packet in reading.packets(container, stream):
                 for picture in reading.decode(packet):
                     yield from reading.take((picture,))
+        samples = sum(height * width for height, width in film.layout.sizes(film.width, film.height))
+        stored = samples * np.dtype(film.layout.dtype).itemsize
+        if pipe.given != pipe.stream_header + report.frames * (pipe.frame_header + stored):
+            raise InputError(f"{name} ends within a frame, after {report.frames} whole ones")
 
     return film, frames
+
+
+class _Pipe:
+    """Standard input or a named pipe, read by FFmpeg; knows how much it has given, and how it began."""
+
+    def __init__(self, path: str) -> None:
+        self.file = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")  # noqa: SIM115
+        self.given = 0
+        self.beginning = b""
+
+    def read(self, size: int) -> bytes:
+        piece: bytes = self.file.read(size) or b""
+        if len(self.beginning) < 4096:
+            self.beginning += piece
+        self.given += len(piece)
+        return piece
+
+    @property
+    def stream_header(self) -> int:
+        return self.beginning.index(b"\n") + 1
+
+    @property
+    def frame_header(self) -> int:
+        return self.beginning.index(b"\n", self.stream_header) + 1 - self.stream_header
 
 
 class _Reading:

@@ -20,6 +20,7 @@ import av.error
 import av.stream
 
 from midframe.errors import Cancelled
+from midframe.video.gif_blocks import gif_ends_early
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def scan(
     problems = [f"packets marked as damaged: {corrupt}"] if corrupt else []
     missing = _missing_seconds(container, film, tallies)
     early = f"reading stopped: {stopped}" if stopped else None
+    if container.format.name == "gif" and gif_ends_early(container.name):
+        early = early or "the GIF ends before its last picture does"
     early = early or _early_end(container, streams, tallies, missing, rate=rate, messages=messages)
     if early:
         problems.append(early)

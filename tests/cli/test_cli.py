@@ -1,0 +1,336 @@
+"""The command as people and programs meet it: exit codes, JSON, help, streams, speed of import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+import midframe
+from films import AudioTrack, Chapter, Film, SubtitleTrack, read_times, truncated, undecodable
+from process import environment, one_line, one_object, run, start
+
+QUICK = ("--network", "average", "--no-cuts")
+
+
+def schema(name: str) -> dict[str, Any]:
+    found = json.loads(files("midframe").joinpath("schemas", f"{name}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(found)
+    return dict(found)
+
+
+def valid(data: dict[str, Any], name: str = "convert") -> dict[str, Any]:
+    jsonschema.validate(data, schema(name))
+    return data
+
+
+def test_a_conversion_told_to_machines(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    film = film_factory(
+        Film(
+            audio=(AudioTrack(language="deu"),),
+            subtitles=(SubtitleTrack(),),
+            chapters=(Chapter(Fraction(0), Fraction(1), "Ä"),),
+            attachments=(("a.txt", "text/plain", b"x"),),
+        ),
+        ".mkv",
+    )
+    out = tmp_path / "out.mkv"
+    result = run("convert", film, out, "--json", "--json-file", tmp_path / "out.json", "--encoder", "ffv1", *QUICK)
+    assert result.returncode == 0, result.stderr
+    data = valid(one_object(result.stdout))
+    assert data == json.loads((tmp_path / "out.json").read_text())
+    assert data["complete"] is True
+    assert data["frames"]["written"] == 47 == len(read_times(out))
+    assert {stream["action"] for stream in data["streams"]} == {"encode", "copy", "attach"}
+    assert set(data["seconds"]) >= {"plan", "decode", "make", "encode", "verify", "total"}
+    assert result.stderr.count("47 frames from 24") == 1
+
+
+def test_json_of_other_kinds(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """In one process, as `Summary.json`: dry run, damage, slow motion, a folder of pictures, and a target rate."""
+    from converted import quick
+
+    film = film_factory(Film(frames=8, audio=(AudioTrack(),)))
+    broken = undecodable(film_factory(Film(frames=8, codec="ffv1", gop=1), ".mkv"), {3}, tmp_path / "broken.mkv")
+    dry = valid(quick(film, tmp_path / "a.mp4", dry_run=True).json())
+    assert dry["output"]["dry_run"]
+    assert dry["plan"]["frames"] == 15
+    assert not (tmp_path / "a.mp4").exists()
+    damaged = valid(quick(broken, tmp_path / "b.mkv", keep_going=True).json())
+    assert (damaged["complete"], damaged["damage"]["lost"]) == (False, 1)
+    cut = truncated(film_factory(Film(), ".mkv"), 0.7, tmp_path / "cut.mkv")
+    assert valid(quick(cut, tmp_path / "c.mkv", keep_going=True).json())["damage"]["signs"]
+    assert valid(quick(film, tmp_path / "d.mp4", slow_motion=True).json())["streams"][1]["action"] == "drop"
+    (tmp_path / "pictures").mkdir()
+    valid(quick(film, Path(f"{tmp_path}/pictures/%03d.png")).json())
+    valid(quick(film, tmp_path / "e.mkv", fps=Fraction(60000, 1001)).json())
+
+
+def test_one_picture_told_to_machines(tmp_path: Path) -> None:
+    for name, level in (("a.png", 0), ("b.png", 200)):
+        Image.fromarray(np.full((48, 64, 3), level, np.uint8)).save(tmp_path / name)
+    arguments = [
+        "frame",
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        tmp_path / "out.png",
+        "--network",
+        "average",
+        "--json",
+    ]
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    data = valid(one_object(result.stdout), "frame")
+    assert data["time"] == "1/2"
+    assert abs(int(np.asarray(Image.open(tmp_path / "out.png"))[0, 0, 0]) - 100) <= 1
+    result = run(*arguments)
+    assert result.returncode == 4
+    assert valid(one_object(result.stdout), "frame")["error"]["code"] == "output"
+    assert "--overwrite" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["convert", "missing.mp4", "out.mp4"], 3, "does not exist"),
+        (["convert", "film.mp4", "nowhere/out.mp4"], 4, "nowhere"),
+        (["convert", "film.mp4"], 2, "Missing argument 'OUT'"),
+        (["convert", "film.mp4", "out.mp4", "--factr", "3"], 2, "--factr"),
+        (["convert", "film.mp4", "out.mp4", "--factor", "two"], 2, "--factor"),
+        (["convert", "film.mp4", "out.mp4", "--fps", "fast"], 2, "frame rate"),
+        (["convert", "film.mp4", "out.mp4", "--factor", "2", "--fps", "60"], 2, "--factor or --fps"),
+        (["convert", "film.mp4", "out.mp4", "--start", "1:x"], 2, "not a time"),
+        (["convert", "film.mp4", "out.mp4", "--odd", "maybe"], 2, "pad or error"),
+        (["convert", "film.mp4", "out.mp4", "--device", "abacus"], 5, "abacus"),
+        (["frame", "a.png", "b.png", "c.png", "--time", "7"], 2, "above 0 and below 1"),
+        (["frame", "a.png", "b.png", "c.png"], 3, "a.png"),
+        (["convrt"], 2, "No such command"),
+    ],
+)
+def test_exit_codes(
+    arguments: list[str], code: int, words: str, film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The documented code, one line on standard error, one valid object on standard output, and nothing written."""
+    (tmp_path / "film.mp4").write_bytes(film_factory(Film(frames=4)).read_bytes())
+    result = run(*arguments, "--json", cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert words in one_line(result.stderr)
+    data = valid(one_object(result.stdout), "frame" if arguments[0] == "frame" else "convert")
+    assert data["error"]["exit_code"] == code
+    assert data["error"]["message"] in one_line(result.stderr)
+    assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_json_file_that_cannot_be(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """Found out before the work, not after it."""
+    result = run("convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json")
+    assert result.returncode == 4
+    assert "JSON" in one_line(result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_on_standard_output(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    film = film_factory(Film(frames=4))
+    told = tmp_path / "told.json"
+    result = run("convert", film, "-", "--json-file", told, *QUICK, text=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"YUV4MPEG2 W160 H96 F48:1 ")
+    assert result.stdout.count(b"FRAME\n") == 7
+    assert valid(json.loads(told.read_text()))["output"]["path"] == "-"
+    refused = run("convert", film, "-", "--json", *QUICK)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert "--json-file" in one_line(refused.stderr)
+
+
+def test_from_pipe_to_pipe(film_factory: Callable[..., Path]) -> None:
+    first = start("convert", film_factory(Film(frames=4)), "-", "--quiet", *QUICK, stderr=subprocess.DEVNULL)
+    second = run("convert", "-", "-", "--quiet", *QUICK, stdin=first.stdout, text=False)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.count(b"FRAME\n") == 13
+    assert first.wait() == 0
+
+
+def test_a_pipe_that_ends_within_a_frame(tmp_path: Path) -> None:
+    header, length = b"YUV4MPEG2 W64 H48 F25:1 Ip C420jpeg\n", 64 * 48 * 3 // 2
+    stream = header + 4 * (b"FRAME\n" + bytes(length))
+    for cut, code in ((0, 0), (1000, 3), (length, 3), (length + 6, 0)):
+        out = tmp_path / f"{cut}.mkv"
+        given = stream[: len(stream) - cut]
+        result = run("convert", "-", out, "--quiet", "--encoder", "ffv1", *QUICK, input=given, text=False)
+        assert result.returncode == code, result.stderr
+        assert out.exists() is (code == 0)
+        if code:
+            assert "ends within a frame, after 3 whole ones" in one_line(result.stderr.decode())
+
+
+def test_a_reader_that_goes_away(film_factory: Callable[..., Path]) -> None:
+    film = film_factory(Film(width=320, height=192, frames=48, scene="noise"))
+    process = start("convert", film, "-", "--quiet", *QUICK)
+    assert process.stdout is not None
+    assert process.stdout.read(10).startswith("YUV4MPEG2")
+    process.stdout.close()
+    assert process.stderr is not None
+    error = process.stderr.read()
+    assert process.wait(30) == 4
+    assert "has ended" in one_line(error)
+
+
+def test_standard_output_that_is_closed(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """The film is there, but who asked for the JSON did not get it."""
+    process = start("convert", film_factory(Film(frames=4)), tmp_path / "out.mkv", "--json", "--quiet", *QUICK)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    error = process.stderr.read()
+    assert process.wait(30) == 4
+    assert "JSON" in one_line(error)
+
+
+def test_quiet_says_nothing(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    result = run("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_progress_in_plain_lines(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """Where standard error is no terminal: whole lines with frames, speed and time left, no control characters."""
+    patch = "import midframe.cli.convert as m; m._Bar.EVERY = 0.0"
+    film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
+    result = run("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK, patch=patch)
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if "a second, " in line or "left" in line]
+    assert any(line.startswith("midframe: convert: ") and " of 185 frames, " in line for line in lines)
+    assert "\r" not in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_bar_on_a_terminal(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="needs pseudo terminals")
+    ours, theirs = pty.openpty()
+    process = start(
+        "convert",
+        film_factory(Film(width=320, height=192, frames=24, scene="noise")),
+        tmp_path / "out.mp4",
+        "--factor",
+        "8",
+        *QUICK,
+        stderr=theirs,
+        env={**environment(), "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        shown += piece
+        if not piece:
+            break
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert b"of 185 frames" in shown
+    assert shown.count(b"185 frames from 24") == 1
+
+
+def test_dry_run_tells_a_person_what_would_come(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    film = film_factory(Film(audio=(AudioTrack(language="deu"),), rotation=90))
+    result = run("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
+    assert result.returncode == 0
+    for words in ("24 frames from 0.000 s", "60 frames", "60.000 a second", "libx264 (crf 18, preset medium)", "copy"):
+        assert words in result.stdout
+    assert "rotation by" in result.stdout
+    assert "averages" in result.stdout
+    assert result.stderr == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_version_and_completion() -> None:
+    assert run("--version").stdout == f"midframe {midframe.__version__}\n"
+    bare = run()
+    assert bare.returncode == 0
+    assert bare.stdout == run("--help").stdout
+    assert "convert" in bare.stdout
+    shown = run("convert", "--help").stdout
+    assert "midframe convert holiday.mp4 smooth.mp4" in shown
+    for option in ("--factor", "--fps", "--slow-motion", "--keep-going", "--overwrite", "--json", "--dry-run"):
+        assert option in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("midframe")
+    if not command.exists():
+        pytest.skip("the command is not installed beside this Python")
+    home = {**environment(), "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    shown = subprocess.run([command, "--show-completion", shell], capture_output=True, text=True, env=home, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert "_MIDFRAME_COMPLETE" in shown.stdout
+    made = subprocess.run(
+        [command, "--install-completion", shell], capture_output=True, text=True, env=home, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert any(file.is_file() for file in tmp_path.rglob("*"))
+
+
+def test_completing_a_command_line() -> None:
+    environ = {**environment(), "_MIDFRAME_COMPLETE": "complete_bash", "COMP_WORDS": "midframe con", "COMP_CWORD": "1"}
+    command = Path(sys.executable).with_name("midframe")
+    if not command.exists():
+        pytest.skip("the command is not installed beside this Python")
+    done = subprocess.run([command], capture_output=True, text=True, env=environ, check=False)
+    assert done.stdout.split() == ["convert"]
+
+
+BLOCKED = "import sys\nsys.modules |= dict.fromkeys({names!r})\n"
+"""Python for which these packages are not installed."""
+
+
+def test_import_needs_none_of_the_heavy_ones() -> None:
+    program = BLOCKED.format(names=("torch", "av", "halide", "triton", "numpy", "PIL", "rich")) + (
+        "import midframe, midframe.errors\nprint(midframe.__version__, sorted(dir(midframe))[-1])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_frames_are_made_without_halide_and_triton(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    patch = BLOCKED.format(names=("halide", "triton"))
+    film = film_factory(Film(frames=4))
+    result = run("convert", film, tmp_path / "out.mkv", "--no-cuts", "--encoder", "ffv1", patch=patch)
+    assert result.returncode == 0, result.stderr
+    assert len(read_times(tmp_path / "out.mkv")) == 7
+
+
+def test_help_loads_neither_torch_nor_av() -> None:
+    program = (
+        "import sys\nfrom midframe.cli.app import app\n"
+        "app(['convert', '--help'], standalone_mode=False)\n"
+        "print(sorted({'torch', 'av', 'numpy', 'halide'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_import_and_help_are_quick() -> None:
+    """The best of ten, as other work may slow this machine down."""
+    for limit, arguments in ((0.3, ["-c", "import midframe"]), (0.5, ["-m", "midframe.cli.app", "--help"])):
+        times = []
+        for _ in range(10):
+            began = time.monotonic()
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            times.append(time.monotonic() - began)
+        assert min(times) < limit, times
