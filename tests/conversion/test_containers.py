@@ -195,8 +195,8 @@ def test_a_name_that_says_no_container_is_refused(film_factory: Factory, tmp_pat
 def test_pictures_do_not_replace_their_own_sources(tmp_path: Path) -> None:
     folder = draw_pictures(Film(frames=3, width=32, height=32), tmp_path / "pictures")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    pattern = f"{folder}/%05d.png"
-    for source, target in ((str(folder), f"{folder}/"), (pattern, f"{folder}/"), (str(folder), pattern)):
+    pattern = f"{folder}/frame%d.png"
+    for source, target in ((str(folder), f"{folder}/"), (pattern, pattern), (str(folder), pattern)):
         with pytest.raises(OutputError, match="input"):
             quick(source, target, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
