@@ -35,7 +35,7 @@ def run(*arguments: object, patch: str = "", **options: Any) -> subprocess.Compl
     return subprocess.run(command(*arguments, patch=patch), check=False, **options)
 
 
-def start(*arguments: object, patch: str = "", **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: object, patch: str = "", **options: Any) -> subprocess.Popen[Any]:
     """Start `midframe ARGUMENTS` in the background."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment(), "text": True, **options}
     return subprocess.Popen(command(*arguments, patch=patch), **options)
@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def wait_for_place(process: subprocess.Popen[str], limit: float = 60.0) -> None:
+def wait_for_place(process: subprocess.Popen[Any], limit: float = 60.0) -> None:
     """Wait until the patched stage is reached."""
     until = time.monotonic() + limit
     assert process.stderr is not None
@@ -56,7 +56,7 @@ def wait_for_place(process: subprocess.Popen[str], limit: float = 60.0) -> None:
     raise AssertionError(f"the process ended with {process.wait()} before it came there")
 
 
-def wait_for_file(folder: Path, pattern: str, process: subprocess.Popen[str], limit: float = 60.0) -> None:
+def wait_for_file(folder: Path, pattern: str, process: subprocess.Popen[Any], limit: float = 60.0) -> None:
     """Wait until a file of that pattern is in a folder."""
     until = time.monotonic() + limit
     while not any(file.stat().st_size for file in folder.glob(pattern)):

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -18,11 +20,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import midframe
+import midframe.cli
 from films import AudioTrack, Chapter, Film, SubtitleTrack, read_times, truncated, undecodable
+from midframe.errors import InputError
+from midframe.video.reader import ReadReport, read_pipe
 from process import environment, one_line, one_object, run, start
 
 QUICK = ("--network", "average", "--no-cuts")
+
+
+Command = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, which spares loading everything again."""
+
+    def command(*arguments: object) -> SimpleNamespace:
+        code = midframe.cli._run([*map(str, arguments)])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return command
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -78,7 +97,7 @@ def test_json_of_other_kinds(film_factory: Callable[..., Path], tmp_path: Path) 
     valid(quick(film, tmp_path / "e.mkv", fps=Fraction(60000, 1001)).json())
 
 
-def test_one_picture_told_to_machines(tmp_path: Path) -> None:
+def test_one_picture_told_to_machines(here: Command, tmp_path: Path) -> None:
     for name, level in (("a.png", 0), ("b.png", 200)):
         Image.fromarray(np.full((48, 64, 3), level, np.uint8)).save(tmp_path / name)
     arguments = [
@@ -90,12 +109,12 @@ def test_one_picture_told_to_machines(tmp_path: Path) -> None:
         "average",
         "--json",
     ]
-    result = run(*arguments)
+    result = here(*arguments)
     assert result.returncode == 0, result.stderr
     data = valid(one_object(result.stdout), "frame")
     assert data["time"] == "1/2"
     assert abs(int(np.asarray(Image.open(tmp_path / "out.png"))[0, 0, 0]) - 100) <= 1
-    result = run(*arguments)
+    result = here(*arguments)
     assert result.returncode == 4
     assert valid(one_object(result.stdout), "frame")["error"]["code"] == "output"
     assert "--overwrite" in one_line(result.stderr)
@@ -120,22 +139,37 @@ def test_one_picture_told_to_machines(tmp_path: Path) -> None:
     ],
 )
 def test_exit_codes(
-    arguments: list[str], code: int, words: str, film_factory: Callable[..., Path], tmp_path: Path
+    here: Command,
+    arguments: list[str],
+    code: int,
+    words: str,
+    film_factory: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The documented code, one line on standard error, one valid object on standard output, and nothing written."""
     (tmp_path / "film.mp4").write_bytes(film_factory(Film(frames=4)).read_bytes())
-    result = run(*arguments, "--json", cwd=tmp_path)
-    assert result.returncode == code, result.stderr
-    assert words in one_line(result.stderr)
-    data = valid(one_object(result.stdout), "frame" if arguments[0] == "frame" else "convert")
+    monkeypatch.chdir(tmp_path)
+    result = here(*arguments, "--json")
+    assert result.returncode == code
+    out, err = result.stdout, result.stderr
+    assert words in one_line(err)
+    data = valid(one_object(out), "frame" if arguments[0] == "frame" else "convert")
     assert data["error"]["exit_code"] == code
-    assert data["error"]["message"] in one_line(result.stderr)
+    assert data["error"]["message"] in one_line(err)
     assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_json_file_that_cannot_be(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_exit_code_of_the_process(tmp_path: Path) -> None:
+    result = run("convert", "missing.mp4", "out.mp4", "--json", cwd=tmp_path)
+    assert result.returncode == 3
+    assert "missing.mp4 does not exist" in one_line(result.stderr)
+    assert valid(one_object(result.stdout))["error"]["exit_code"] == 3
+
+
+def test_json_file_that_cannot_be(here: Command, film_factory: Callable[..., Path], tmp_path: Path) -> None:
     """Found out before the work, not after it."""
-    result = run("convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json")
+    result = here("convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json")
     assert result.returncode == 4
     assert "JSON" in one_line(result.stderr)
     assert not list(tmp_path.iterdir())
@@ -164,28 +198,39 @@ def test_from_pipe_to_pipe(film_factory: Callable[..., Path]) -> None:
 
 
 def test_a_pipe_that_ends_within_a_frame(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("named pipes")
     header, length = b"YUV4MPEG2 W64 H48 F25:1 Ip C420jpeg\n", 64 * 48 * 3 // 2
-    stream = header + 4 * (b"FRAME\n" + bytes(length))
-    for cut, code in ((0, 0), (1000, 3), (length, 3), (length + 6, 0)):
-        out = tmp_path / f"{cut}.mkv"
-        given = stream[: len(stream) - cut]
-        result = run("convert", "-", out, "--quiet", "--encoder", "ffv1", *QUICK, input=given, text=False)
-        assert result.returncode == code, result.stderr
-        assert out.exists() is (code == 0)
-        if code:
-            assert "ends within a frame, after 3 whole ones" in one_line(result.stderr.decode())
+    for mark in (b"FRAME\n", b"FRAME Ippp\n"):
+        stream = header + 4 * (mark + bytes(length))
+        for cut, whole in ((0, 4), (1000, 3), (length, 3), (length + len(mark), 3)):
+            pipe = tmp_path / "pipe"
+            os.mkfifo(pipe)
+            writer = threading.Thread(target=pipe.write_bytes, args=(stream[: len(stream) - cut],))
+            writer.start()
+            film, frames = read_pipe(str(pipe))
+            seen = []
+            if cut in (0, length + len(mark)):
+                seen.extend(frames(ReadReport(), lambda: False))
+            else:
+                with pytest.raises(InputError, match="ends within a frame, after 3 whole ones"):
+                    seen.extend(frames(ReadReport(), lambda: False))
+            writer.join()
+            pipe.unlink()
+            assert [frame.time for frame in seen] == [Fraction(k, 25) for k in range(whole)]
+            assert film.ticks is None
 
 
 def test_a_reader_that_goes_away(film_factory: Callable[..., Path]) -> None:
     film = film_factory(Film(width=320, height=192, frames=48, scene="noise"))
-    process = start("convert", film, "-", "--quiet", *QUICK)
+    process = start("convert", film, "-", "--quiet", *QUICK, text=False)
     assert process.stdout is not None
-    assert process.stdout.read(10).startswith("YUV4MPEG2")
+    assert process.stdout.read(10).startswith(b"YUV4MPEG2")
     process.stdout.close()
     assert process.stderr is not None
     error = process.stderr.read()
     assert process.wait(30) == 4
-    assert "has ended" in one_line(error)
+    assert "has ended" in one_line(error.decode())
 
 
 def test_standard_output_that_is_closed(film_factory: Callable[..., Path], tmp_path: Path) -> None:
@@ -199,16 +244,18 @@ def test_standard_output_that_is_closed(film_factory: Callable[..., Path], tmp_p
     assert "JSON" in one_line(error)
 
 
-def test_quiet_says_nothing(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    result = run("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
+def test_quiet_says_nothing(here: Command, film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    result = here("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_progress_in_plain_lines(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_progress_in_plain_lines(
+    here: Command, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where standard error is no terminal: whole lines with frames, speed and time left, no control characters."""
-    patch = "import midframe.cli.convert as m; m._Bar.EVERY = 0.0"
+    monkeypatch.setattr("midframe.cli.convert._Bar.EVERY", 0.0)
     film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
-    result = run("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK, patch=patch)
+    result = here("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "a second, " in line or "left" in line]
     assert any(line.startswith("midframe: convert: ") and " of 185 frames, " in line for line in lines)
@@ -245,9 +292,11 @@ def test_a_bar_on_a_terminal(film_factory: Callable[..., Path], tmp_path: Path) 
     assert shown.count(b"185 frames from 24") == 1
 
 
-def test_dry_run_tells_a_person_what_would_come(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_dry_run_tells_a_person_what_would_come(
+    here: Command, film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
     film = film_factory(Film(audio=(AudioTrack(language="deu"),), rotation=90))
-    result = run("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
+    result = here("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
     assert result.returncode == 0
     for words in ("24 frames from 0.000 s", "60 frames", "60.000 a second", "libx264 (crf 18, preset medium)", "copy"):
         assert words in result.stdout
