@@ -177,6 +177,9 @@ class Worker:
 
 def work(films: list[Path]) -> None:
     """The worker: reads cases from standard input, answers on standard output."""
+    import av.logging
+
+    av.logging.set_level(av.logging.PANIC)  # PyAV prints a traceback where its log is turned off while it is used
     whole = {str(film): (read_independently(film)[1], _converted(film, False)[2]) for film in films}
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

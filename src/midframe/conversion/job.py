@@ -21,6 +21,7 @@ from midframe.conversion.target import open_sink, remove_part
 from midframe.conversion.verify import verify
 from midframe.errors import InputError, MidframeError, OutputError
 from midframe.video.cuts import CutDetector
+from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
@@ -82,7 +83,8 @@ def convert(
     job: _Job | None = None
     try:
         job = _planned(source, target, settings, progress, cancel)
-        return job.dry_run() if dry_run else job.run()
+        with DamageLog(()):  # see `decoding`: not turned on and off while stages log
+            return job.dry_run() if dry_run else job.run()
     finally:
         if job is None or job.pipeline.join(0):
             _targets.discard(place)

@@ -183,14 +183,16 @@ def decoding(stream: av.VideoStream, threads: Literal["SLICE", "AUTO"]) -> Itera
     """While a stream is decoded.
 
     At the end its decoder is flushed, which waits for its threads without the interpreter's lock: freeing a decoder
-    waits for them with it, and would wait for ever for one that wants to log.
+    waits for them with it, and would wait for ever for one that wants to log. Until then a log is open, even if for
+    nothing: PyAV prints a traceback where its log is turned off by one thread while another is about to log.
     """
     if not stream.codec_context.is_open:
         stream.thread_type = threads
-    try:
-        yield
-    finally:
-        stream.codec_context.flush_buffers()
+    with DamageLog(()):
+        try:
+            yield
+        finally:
+            stream.codec_context.flush_buffers()
 
 
 def describe_first(
