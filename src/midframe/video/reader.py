@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -130,6 +131,10 @@ class _Pipe:
         return self.beginning.index(b"\n", self.stream_header) + 1 - self.stream_header
 
 
+LOOK_EVERY = 25
+"""Every how many frames a look is taken at what is beside the picture (closed captions, dynamic HDR metadata)."""
+
+
 class _Reading:
     """One pass over a film: where it stands among the frames that are expected."""
 
@@ -145,6 +150,7 @@ class _Reading:
         self.next = 0
         self.previous: Frame | None = None
         self.change: str | None = None
+        self.tangled = False
 
     def run(self, first: int, stop: int, deinterlace: Deinterlace) -> Iterator[Frame]:
         """The frames number `first` to `stop` (not included)."""
@@ -238,20 +244,33 @@ class _Reading:
     def take(self, pictures: tuple[av.VideoFrame, ...]) -> Iterator[Frame]:
         """What one decoded picture (or its two fields) gives, and before it stand-ins for frames that are missing."""
         film, report, picture = self.film, self.report, pictures[0]
+        if self.tangled:
+            gc.collect(1)
+            self.tangled = False
         number = self._number(picture)
         if number is None:
             return
         if picture.is_corrupt:
             report.damaged += 1
             report.first_damaged = self._span(number)[0] if report.first_damaged is None else report.first_damaged
-        if film.ticks is not None:
-            report.losses.update(read_side_data(picture)[0])
         frames = self._frames(pictures, number)
+        if film.ticks is not None and number % LOOK_EVERY == 0:
+            frames = self._look_beside(pictures, frames)
         yield from self._stand_ins(number, self.previous or frames[0])
         report.frames += 1
         self.next = number + 1
         self.previous = frames[-1]
         yield from frames
+
+    def _look_beside(self, pictures: tuple[av.VideoFrame, ...], frames: list[Frame]) -> list[Frame]:
+        """Note what a picture has beside it that will be lost; returns the frames without the picture's buffers.
+
+        In PyAV a picture whose side data were looked at and the side data hold each other: it stays in memory until
+        Python looks for cycles. So this is done now and then, and cycles are looked for when the picture is gone.
+        """
+        self.report.losses.update(read_side_data(pictures[0])[0])
+        self.tangled = True
+        return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
 
     def _number(self, picture: av.VideoFrame) -> int | None:
         """Which frame of the film a picture is; None for one that is not wanted, or was not expected at its time."""
