@@ -6,7 +6,7 @@ The film is converted with the averaging network and the default encoder. In eac
 decoding, making with all frames in memory, encoding with all frames in memory. The aim: wall time at most
 1.15 x max(slowest stage alone, total processor seconds / cores). Each figure is the best of the runs: other work on the
 machine can only lengthen it, so that the lowest ratio of a single run would be the one whose bound was disturbed most.
-Where other processes wanted the cores, the figures are stored but the aim is not judged.
+Where other processes wanted the cores before the first run, the figures are stored but the aim is not judged.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Run:
     wall: float
     cpu: float
     load: float
-    """Processes that wanted a core when the run began; on an idle machine below 1."""
+    """Processes that wanted a core in the minute before: of the first run, those of others."""
 
 
 def judge(runs: list[Run]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def judge(runs: list[Run]) -> dict[str, Any]:
     cpu = min(run.cpu for run in runs)
     bound = max(*stages.values(), cpu / cores())
     ratio = min(run.wall for run in runs) / bound
-    quiet = max(run.load for run in runs) < cores()
+    quiet = runs[0].load < cores()
     return {
         "bound": round(bound, 3),
         "ratio": round(ratio, 3),

@@ -16,10 +16,11 @@ from midframe.conversion.pairs import Pair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import DeviceError, WeightsError
+from midframe.networks.average import Average
 from midframe.networks.tiles import Tiled
 from midframe.networks.times import DEPTH, frames_at
 from midframe.ops.backends import survey
-from midframe.video.colour import Colour, from_rgb, made_planes, moving_within, to_rgb, to_tensors
+from midframe.video.colour import Colour, from_rgb, made_planes, moving_within, to_codes, to_rgb, to_tensors
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.timeline import Timeline
 
@@ -38,6 +39,7 @@ class Maker:
         network = networks.load(settings.network)
         self.network = Tiled(network.to(self.device))
         self.settings = settings
+        self.on_planes = isinstance(network, Average) and settings.shader_maps is None
         self.maps = None if settings.shader == "off" else settings.shader_maps
         self.shader = None if settings.shader == "off" else pixel_shader.preset_named(settings.shader)
         if self.network.averages:
@@ -99,6 +101,10 @@ class Maker:
         positions = [slot.position for slot in pair.slots if 0 < slot.position < 1]
         if not positions or pair.held is not None:
             return
+        if self.on_planes:
+            for position in positions:
+                yield self._averaged(pair, float(position))
+            return
         with torch.inference_mode():
             first_planes, first = self._load(pair.first)
             second_planes, second = self._load(pair.second)
@@ -120,6 +126,14 @@ class Maker:
                     first_planes, second_planes, time, change, layout=self.layout, colour=self.colour, moving=moving
                 )
             yield planes
+
+    @torch.inference_mode()
+    def _averaged(self, pair: Pair, time: float) -> tuple[Plane, ...]:
+        """What the averaging network makes of each plane: it is linear, so the way through RGB would change nothing."""
+        when = torch.tensor([time], device=self.device)
+        first, second = (to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
+        made = (self.network(a[None, None], b[None, None], when)[0, 0] for a, b in zip(first, second, strict=True))
+        return tuple(to_codes(plane, self.layout) for plane in made)
 
     def _check(self, answer: Tensor) -> None:
         if not torch.isfinite(answer).all():

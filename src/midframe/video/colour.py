@@ -171,7 +171,7 @@ def made_planes(
     if moving is not None:
         changes = tuple(d * _cells(moving, d.shape) for d in changes)
     made = [torch.lerp(a, b, time).add_(d) for a, b, d in zip(first, second, changes, strict=True)]
-    return tuple(_round(plane, layout) for plane in made)
+    return tuple(to_codes(plane, layout) for plane in made)
 
 
 def moving_within(first: Sequence[Tensor], second: Sequence[Tensor], layout: Layout, radius: int) -> Tensor:
@@ -206,7 +206,7 @@ def from_rgb(rgb: Tensor, layout: Layout, colour: Colour, was: Layout | None = N
     taps_x = _INVERSE if small.shift_x >= layout.shift_x else _SMOOTH
     taps_y = _INVERSE if small.shift_y >= layout.shift_y else _SMOOTH
     planes = _components(rgb, layout, colour, taps_x, taps_y)
-    return tuple(_round(plane + offset, layout) for plane, offset in zip(planes, offsets, strict=False))
+    return tuple(to_codes(plane + offset, layout) for plane, offset in zip(planes, offsets, strict=False))
 
 
 def _components(rgb: Tensor, layout: Layout, colour: Colour, taps_x: _Taps, taps_y: _Taps) -> tuple[Tensor, ...]:
@@ -242,8 +242,8 @@ def _codes(layout: Layout, colour: Colour) -> tuple[float, float, float, float]:
     return 219.0 * step, 16.0 * step, 224.0 * step, 128.0 * step
 
 
-def _round(plane: Tensor, layout: Layout) -> Plane:
-    """Rounded half up, clipped to the codes, as a plane. The noise of float arithmetic does not decide on halves."""
+def to_codes(plane: Tensor, layout: Layout) -> Plane:
+    """A plane of code values as it is stored: rounded half up and clipped. Noise of the arithmetic decides no half."""
     codes = plane.add(0.5 + 2**-10).floor_().clamp_(0, layout.peak)
     if layout.depth <= 8:
         return codes.to(torch.uint8).cpu().numpy()
