@@ -1,7 +1,11 @@
-"""Convert a film, or a drawn one, and lay a made frame beside its neighbours: `make demo [INPUT=film.mp4]`."""
+"""Convert a film, or a drawn one, and lay a made frame beside its neighbours: `make demo [INPUT=film.mp4]`.
+
+`python scripts/demo.py --strip docs/images/demo-strip.jpg` draws the picture of the README.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +24,12 @@ def main() -> None:
     """Draw a film where none is given, convert it, and write the strip."""
     from midframe import convert
 
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("film", nargs="?", type=Path)
+    parser.add_argument("--strip", type=Path)
+    given = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else drawn_film(OUT / "demo.mp4")
+    source = given.film or drawn_film(OUT / "demo.mp4")
     target = OUT / f"{source.stem}-smooth.mp4"
     print(f"converting {source} ...")
     summary = convert(source, target, overwrite=True)
@@ -29,7 +37,7 @@ def main() -> None:
         print(f"  note: {warning}")
     counts = summary.counts
     print(f"the film:  {target}  ({counts.read} frames became {counts.written}, {counts.made} of them made)")
-    picture = OUT / f"{source.stem}-strip.png"
+    picture = given.strip or OUT / f"{source.stem}-strip.png"
     place = strip(source, target, picture)
     print(f"the strip: {picture}  (first, made, second, at {float(place):.2f} s)")
 
@@ -57,7 +65,7 @@ def strip(source: Path, target: Path, picture: Path) -> Fraction:
     for k, (name, image) in enumerate(zip(("first", "made", "second"), shown, strict=True)):
         sheet.paste(image, (k * (width + 8), 28))
         ImageDraw.Draw(sheet).text((k * (width + 8) + 4, 8), name, fill="black")
-    sheet.save(picture)
+    sheet.save(picture, quality=88)
     return first
 
 
