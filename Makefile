@@ -6,6 +6,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# One process a core, each on one thread: several threads in several processes would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-all check clean
@@ -14,10 +16,10 @@ demo: $(READY)
 	$(BIN)/python scripts/demo.py $(if $(INPUT),"$(INPUT)")
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 check: $(READY)
 	$(BIN)/ruff check .
