@@ -22,6 +22,7 @@ from midframe.video.picture_names import is_pictures, list_pictures, matching, o
 from midframe.video.picture_writer import colour_for as picture_colour
 from midframe.video.picture_writer import layout_for as picture_layout
 from midframe.video.probe import Film
+from midframe.video.sink import check_target as check_file
 from midframe.video.streams import (
     StreamPlan,
     chapters_for,
@@ -163,14 +164,11 @@ def check_target(source: str, target: str, settings: Settings) -> None:
         pictures = list_pictures(source)
         if folder.exists() and folder.samefile(pictures[0].parent) and matching(pattern, [p.name for p in pictures]):
             raise OutputError(f"the pictures {target} would replace the input's own; give another folder or pattern")
-    folder = where.resolve().parent if not is_pictures(target) else where.absolute().parent
+    folder = where.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist, so {where.name} cannot be written there")
     if not is_pictures(target):
-        if where.is_dir():
-            raise OutputError(f"{target} is a directory; give a file name")
-        if where.exists() and not settings.overwrite:
-            raise OutputError(f"{target} exists; --overwrite replaces it")
+        check_file(target, settings.overwrite)
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} cannot be written to: permission denied")
 

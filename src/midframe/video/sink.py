@@ -53,9 +53,9 @@ def check_target(target: str | Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise OutputError(f"{target} cannot be written: there is no folder {target.parent}")
     if target.is_dir():
-        raise OutputError(f"{target} cannot be written: it is a folder")
+        raise OutputError(f"{target} is a directory; give a file name")
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; --overwrite replaces it")
+        raise OutputError(f"{target} exists; --overwrite replaces it")
 
 
 def put_in_place(part: Path, target: str | Path, overwrite: bool) -> None:
