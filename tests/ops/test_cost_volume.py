@@ -162,12 +162,35 @@ def test_halide_is_the_reference(case: dict[str, Any]) -> None:
         assert error <= TOLERANCE[case["kind"]] * size + 1e-6, f"{error} for {size}"
 
 
+@pytest.mark.parametrize("backend", ["reference", "halide"])
+@pytest.mark.parametrize(("channels", "kind"), [(16, torch.bfloat16), (32, torch.float32), (5, torch.float32)])
+def test_features_in_turn_are_the_same(backend: str, channels: int, kind: torch.dtype) -> None:
+    torch.manual_seed(7)
+    pairs = torch.randn(4, channels, 6, 7).to(kind).contiguous(memory_format=torch.channels_last).requires_grad_()
+    context = torch.randn(2, 3, 6, 7, requires_grad=True)
+    times = torch.tensor([0.5, 0.3])
+    out = cost_volume(pairs, radius=1, time=times, context=context, backend=backend)
+    apart = cost_volume(pairs[0::2], pairs[1::2], radius=1, time=times, context=context, backend=backend)
+    assert torch.equal(out, apart)
+    grad = torch.randn_like(out)
+    for one, other in zip(*(torch.autograd.grad(o, (pairs, context), grad) for o in (out, apart)), strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
+def test_the_gradient_of_features_in_turn_is_channels_last() -> None:
+    pairs = torch.randn(4, 16, 5, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    (grad,) = torch.autograd.grad(cost_volume(pairs, radius=1).sum(), pairs)
+    assert grad.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_opcheck(layout: torch.memory_format) -> None:
     first, second = (torch.randn(2, 16, 5, 6).contiguous(memory_format=layout).requires_grad_() for _ in range(2))
     times = torch.tensor([0.5, 0.3])
     for context in (None, torch.randn(2, 3, 5, 6, requires_grad=True)):
         torch.library.opcheck(torch.ops.midframe.cost_volume, (first, second, times, context, 1))
+        pairs = torch.randn(4, 16, 5, 6).contiguous(memory_format=layout).requires_grad_()
+        torch.library.opcheck(torch.ops.midframe.cost_volume_of_pairs, (pairs, times, context, 1))
     grad = torch.randn(2, 9, 5, 6)
     torch.library.opcheck(
         torch.ops.midframe.cost_volume_gradients, (grad, first.detach(), second.detach(), times, 1, False)
@@ -211,6 +234,7 @@ def test_refusals() -> None:
     for wrong in (
         lambda: cost_volume(maps, maps[:, :3], radius=1),
         lambda: cost_volume(maps, maps.bfloat16(), radius=1),
+        lambda: cost_volume(maps[:1], radius=1),
         lambda: cost_volume(maps.int(), maps.int(), radius=1),
         lambda: cost_volume(maps, maps, radius=0),
         lambda: cost_volume(maps, maps, radius=1, time=1.0),

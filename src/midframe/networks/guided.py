@@ -140,21 +140,22 @@ class Guided(InterpolationNetwork):
                 state = F.interpolate(state, scale_factor=2.0, mode="bilinear", align_corners=False) * gain
                 moved = warp(features, _each(state[:, :4] * scale))
             context = torch.cat((state, time.view(batch, 1, 1, 1).expand(place)), 1)
-            matched = cost_volume(moved[0::2], moved[1::2], radius=decoder.radius, time=time, context=context)
+            matched = cost_volume(moved, radius=decoder.radius, time=time, context=context)
             hidden, answer = decoder(matched, hidden)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
-            state = state + answer[:, :5]
+            change, free = answer.split([5, answer.shape[1] - 5], 1)
+            state = state + change
             motions.append(state[:, :4] * scale)
             blends.append(torch.sigmoid(state[:, 4:] + torch.logit(1 - time).view(batch, 1, 1, 1)))
 
-        kernels = _sum_to_one(answer[:, 5:].view(batch, 2, 2, self.taps, *answer.shape[2:]))
+        kernels = _sum_to_one(free.reshape(batch, 2, 2, self.taps, *answer.shape[2:]))
         shares = torch.stack((blends[-1], 1 - blends[-1]), 1)
         vertical, horizontal = kernels[:, :, 0] * shares, kernels[:, :, 1]
         warped = warp(pair, _each(motions[-1] * 2))
         parts = separable_convolution(
             warped, vertical.flatten(0, 1), horizontal.flatten(0, 1), border="replicate", scale=2
         )
-        frame = unpad(parts[0::2] + parts[1::2], size)
+        frame = unpad(torch.unflatten(parts, 0, (batch, 2)).sum(1), size)
         warped = warped.view(batch, 2, *warped.shape[1:])
         return Levels(frame, tuple(motions), tuple(blends), warped, vertical, horizontal)
 

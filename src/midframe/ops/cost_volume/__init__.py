@@ -13,7 +13,7 @@ from midframe.ops.cost_volume.reference import cost_volume_reference
 
 def cost_volume(
     first: Tensor,
-    second: Tensor,
+    second: Tensor | None = None,
     *,
     radius: int,
     time: Tensor | float = 0.5,
@@ -34,18 +34,29 @@ def cost_volume(
     or a tensor `[B]`, in (0, 1); it has no gradient. Returns `[B, K, H, W]`, K = (2 * radius + 1)^2, kx fastest.
     context: maps `[B, E, H, W]`; with it the result is `[B, K + 2C + E, H, W]`: cost, first, second and context side
     by side in the type of the features, which is what a decoder reads, without a concatenation.
+    second None: `first` holds the features of both frames in turn, `[2B, C, H, W]`, each sample's two side by side; its
+    gradient is then made in one piece.
     backend: `auto`, `reference`, `halide` (CPU) or `torch`. Gradients to first, second and context. Channels-last
     inputs give a channels-last result.
     Raises `SettingError` for shapes, types or values that do not fit, and what `backends.choose` raises.
     Source: bilateral cost volumes of BMBC (Park et al., arXiv 2007.12622), here without blur at times other than 1/2.
     """
+    pairs = first
+    if second is None:
+        if first.dim() != 4 or first.shape[0] % 2:
+            raise SettingError(f"cost_volume takes features of pairs [2B, C, H, W]; got {list(first.shape)}")
+        first, second = pairs[0::2], pairs[1::2]
     _check(first, second, radius, context)
     moment = _moments(time, first)
     name = choose("cost_volume", backend, (first,), offered=("halide", "torch"))
-    if name == "halide":
-        volume: Tensor = registration.cost_volume(first, second, moment, context, radius)
-        return volume
-    return cost_volume_reference(first, second, moment, radius, context)
+    if name != "halide":
+        return cost_volume_reference(first, second, moment, radius, context)
+    volume: Tensor
+    if pairs is first:
+        volume = registration.cost_volume(first, second, moment, context, radius)
+    else:
+        volume = registration.cost_volume_of_pairs(pairs, moment, context, radius)
+    return volume
 
 
 def _check(first: Tensor, second: Tensor, radius: int, context: Tensor | None) -> None:

@@ -40,22 +40,31 @@ def forward(first: Tensor, second: Tensor, time: Tensor, radius: int, context: T
 
 
 def gradients(
-    grad_out: Tensor, first: Tensor, second: Tensor, time: Tensor, radius: int, joined: bool
-) -> tuple[Tensor, Tensor]:
-    """The gradients of both features, channels-last. joined: grad_out holds those of the features beside the volume."""
+    grad_out: Tensor,
+    first: Tensor,
+    second: Tensor,
+    time: Tensor,
+    radius: int,
+    joined: bool,
+    grads: tuple[Tensor, Tensor],
+) -> None:
+    """Write the gradients of both features. joined: grad_out holds those of the features beside the volume."""
     kind, channels = first.dtype, first.shape[1]
     a, b = _features(first), _features(second)
     grad_out = grad_out.to(a.dtype).contiguous(memory_format=CL)
     slices = (2 * radius + 1) ** 2
-    grads = torch.empty_like(a, memory_format=CL), torch.empty_like(b, memory_format=CL)
+    outs = grads
+    if kind != a.dtype or channels % LANES or grads[0].stride(1) != 1:
+        outs = torch.empty_like(a, memory_format=CL), torch.empty_like(b, memory_format=CL)
     beside = [grad_out[:, slices + k * channels :][:, :channels] for k in range(2)]
-    own = [_whole(part) for part in beside] if joined else [*grads]
+    own = [_whole(part) for part in beside] if joined else [*outs]
     run = compiled(f"cost_volume_gradients_{_suffix(a)}", __file__, lambda: _gradients(a.dtype))
     away = 1 - 2 * time
     numbers = int(not away.any()), radius, 1 / channels, int(joined)
-    run(_by_displacement(grad_out, radius), a, b, *own, away, *numbers, *grads)
-    grad_first, grad_second = (grad[:, :channels].to(kind, memory_format=CL) for grad in grads)
-    return grad_first, grad_second
+    run(_by_displacement(grad_out, radius), a, b, *own, away, *numbers, *outs)
+    if outs is not grads:
+        for grad, out in zip(grads, outs, strict=True):
+            grad.copy_(out[:, :channels])
 
 
 def _features(maps: Tensor) -> Tensor:
