@@ -1,0 +1,432 @@
+"""Drawn training samples: real textures and cut-outs under smooth motion, whose middle and motion are known exactly."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midframe.errors import SettingError
+from midframe.learn.shapes import MARGIN, caption, outline
+
+DENSITY = 2.0
+"""Pixels of a layer's map for each pixel of the picture: dense enough that reading it bilinearly blurs every frame
+alike, wherever the frame lies between the map's pixels."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Two frames, the true frame between them, and where every pixel of that frame lies in both.
+
+    first, target, second: `[3, S, S]` float32, RGB 0..255.
+    motion: `[4, S, S]`: from a pixel of the target to where it lies in the first frame (x, y), then in the second, in
+    pixels. seen: `[2, S, S]`, 1 where that place in the first / second frame is inside the picture and shows the same
+    layer (nothing covers it), else 0. `draw_batch` puts a batch dimension before all of them.
+    """
+
+    first: Tensor
+    target: Tensor
+    second: Tensor
+    motion: Tensor
+    seen: Tensor
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What may happen in a drawn sample: chances 0..1, motion in pixels from the first frame to the second."""
+
+    cutouts: tuple[float, ...] = (0.1, 0.25, 0.3, 0.2, 0.15)
+    """Chance of no cut-out, one, two, ..."""
+    largest: float = 48.0
+    """The largest translation of a layer."""
+    camera: float = 5.0
+    """Median translation of a camera that moves; with it move all layers."""
+    own: float = 7.0
+    """Median translation of a cut-out that moves against the camera."""
+    spread: float = 1.0
+    """Standard deviation of the logarithm of both: how heavy the tail is."""
+    still_camera: float = 0.3
+    still_cutout: float = 0.15
+    bend: float = 0.2
+    """A layer is bent by waves besides its affine motion."""
+    caption: float = 0.25
+    """Captions, logos or bars that stand still over everything."""
+    shadow: float = 0.15
+    drift: float = 0.12
+    """Brightness and contrast change linearly with time, in the target too."""
+    noise: float = 0.12
+    """Noise in the first and second frame; the target stays clean."""
+    blur: float = 0.06
+    """Motion blur, with the same shutter for all frames."""
+
+
+@dataclass(frozen=True)
+class _Wave:
+    """amplitude · sin(frequency · q + phase), added to the velocity."""
+
+    frequency: tuple[float, float]
+    phase: float
+    amplitude: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """(x, y) → (a x + b y + c, d x + e y + f)."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float
+    f: float
+
+    def after(self, other: _Affine) -> _Affine:
+        return _Affine(
+            self.a * other.a + self.b * other.d,
+            self.a * other.b + self.b * other.e,
+            self.a * other.c + self.b * other.f + self.c,
+            self.d * other.a + self.e * other.d,
+            self.d * other.b + self.e * other.e,
+            self.d * other.c + self.e * other.f + self.f,
+        )
+
+    def inverse(self) -> _Affine:
+        determinant = self.a * self.e - self.b * self.d
+        a, b, d, e = (v / determinant for v in (self.e, -self.b, -self.d, self.a))
+        return _Affine(a, b, -a * self.c - b * self.f, d, e, -d * self.c - e * self.f)
+
+    def plus(self, other: _Affine, share: float = 1.0) -> _Affine:
+        return _Affine(
+            self.a + share * other.a,
+            self.b + share * other.b,
+            self.c + share * other.c,
+            self.d + share * other.d,
+            self.e + share * other.e,
+            self.f + share * other.f,
+        )
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        return self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f
+
+    def on(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same on tensors: a row and a column of coordinates, or full maps."""
+        return x * self.a + (y * self.b + self.c), x * self.d + (y * self.e + self.f)
+
+
+_IDENTITY = _Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_STILL = _Affine(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A map of colours (and coverage), where it lies half way, and its velocity.
+
+    A point of the layer that is at q half way is at q + (s − ½) · v(q) at time s: on a straight line, at constant speed.
+    """
+
+    map: Tensor  # [3, h, w], or [4, h, w] with coverage 0..1
+    place: _Affine  # from q, in pixels of the picture, to pixels of the map
+    velocity: _Affine
+    waves: tuple[_Wave, ...] = ()
+    solid: bool = True  # a shadow is not: what lies below it is what moves
+
+    def positions(self, s: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the points that are at the pixels (x, y) at time s are half way: q."""
+        affine = _IDENTITY.plus(self.velocity, s - 0.5).inverse()
+        q = affine.on(x, y)
+        if s != 0.5 and self.waves:
+            for _ in range(6):  # each iteration divides the error by at least 6
+                bend = self.bend(*q)
+                q = affine.on(x - (s - 0.5) * bend[0], y - (s - 0.5) * bend[1])
+        return q
+
+    def bend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        angles = [x * wave.frequency[0] + (y * wave.frequency[1] + wave.phase) for wave in self.waves]
+        sines = torch.stack([angle.expand(torch.broadcast_shapes(x.shape, y.shape)) for angle in angles]).sin_()
+        parts = [[w.amplitude[axis] * sine for w, sine in zip(self.waves, sines, strict=True)] for axis in (0, 1)]
+        return sum(parts[0][1:], parts[0][0]), sum(parts[1][1:], parts[1][0])
+
+    def motion(self, s: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The velocity of the points that are at the pixels (x, y) at time s."""
+        if not self.waves:
+            affine = _IDENTITY.plus(self.velocity, s - 0.5).inverse()
+            return self.velocity.after(affine).on(x, y)
+        q = self.positions(s, x, y)
+        straight, bend = self.velocity.on(*q), self.bend(*q)
+        return straight[0] + bend[0], straight[1] + bend[1]
+
+    def box(self, s: float, size: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the pixels that the layer can touch at time s."""
+        if self.map.shape[0] == 3:
+            return 0, 0, size, size
+        height, width = self.map.shape[-2:]
+        there = _IDENTITY.plus(self.velocity, s - 0.5).after(self.place.inverse())
+        corners = [there.at(x, y) for x in (0, width - 1) for y in (0, height - 1)]
+        reach = 1 + abs(s - 0.5) * sum(math.hypot(*wave.amplitude) for wave in self.waves)
+        low = [max(0, math.floor(min(corner[axis] for corner in corners) - reach)) for axis in (0, 1)]
+        high = [min(size, math.ceil(max(corner[axis] for corner in corners) + reach) + 1) for axis in (0, 1)]
+        return low[0], low[1], high[0], high[1]
+
+    def sample(self, s: float, x: Tensor, y: Tensor) -> Tensor:
+        """The layer at the pixels (x a row, y a column) at time s."""
+        height, width = self.map.shape[-2:]
+        scaled = _Affine(2 / (width - 1), 0, -1, 0, 2 / (height - 1), -1).after(self.place)
+        if self.waves:
+            u, v = scaled.on(*self.positions(s, x, y))
+        else:
+            u, v = scaled.after(_IDENTITY.plus(self.velocity, s - 0.5).inverse()).on(x, y)
+        padding = "border" if self.map.shape[0] == 3 else "zeros"
+        grid = torch.stack((u, v), -1)[None]
+        return F.grid_sample(self.map[None], grid, padding_mode=padding, align_corners=True)[0]
+
+
+def draw(
+    textures: Sequence[Tensor],
+    generator: torch.Generator,
+    *,
+    size: int,
+    time: float = 0.5,
+    scene: Scene = Scene(),  # noqa: B008 - frozen
+) -> Drawn:
+    """Draw a sample: a background and cut-outs, each with its own picture as texture, moving in straight lines.
+
+    textures: real pictures, uint8 `[3, H, W]` of any size on one device; each layer takes one by chance. generator: a
+    CPU generator, all chance comes from it, so the sample is a pure function of both. size: side S of the frames.
+    time: of the target, in (0, 1); the two frames are the same whatever it is. scene: what may happen.
+
+    Every layer has its own affine velocity (the camera's and its own), some are bent by waves besides. A point of a
+    layer moves on a straight line at constant speed, so motion[:2] / time == −motion[2:] / (1 − time).
+    Raises `SettingError` for textures, a size or a time that do not fit.
+    Source: the idea of FlyingChairs (Dosovitskiy et al., arXiv 1504.06852) and AutoFlow (arXiv 2104.14544).
+    """
+    _check(textures, size, time)
+    chance = random.Random(int(torch.randint(2**62, (), generator=generator)))
+    layers = _scene(textures, generator, chance, size, scene)
+    device = textures[0].device
+    still = caption(generator, chance, size).to(device) if chance.random() < scene.caption else None
+
+    shutter = chance.uniform(0.2, 0.6) if chance.random() < scene.blur else 0.0
+    rendered = {s: _frame(layers, still, s, size, shutter) for s in (0.0, time, 1.0)}
+    labels = {s: label for s, (_, label) in rendered.items()}
+    frames = {s: frame for s, (frame, _) in rendered.items()}
+    if chance.random() < scene.drift:
+        gain, offset = chance.gauss(0, 0.15), chance.gauss(0, 15.0)
+        frames = {s: frame * (1 + (s - 0.5) * gain) + (s - 0.5) * offset for s, frame in frames.items()}
+    if chance.random() < scene.noise:
+        noise = torch.randn((2, 3, size, size), generator=generator).to(device) * chance.uniform(1.0, 8.0)
+        frames[0.0], frames[1.0] = frames[0.0] + noise[0], frames[1.0] + noise[1]
+
+    motion = _motion(layers, labels[time], time, size)
+    seen = torch.stack([_seen(motion[:2], labels[time], labels[0.0]), _seen(motion[2:], labels[time], labels[1.0])])
+    first, target, second = (frames[s].clamp_(0, 255) for s in (0.0, time, 1.0))
+    return Drawn(first, target, second, motion, seen)
+
+
+def draw_batch(
+    textures: Sequence[Tensor],
+    generators: Sequence[torch.Generator],
+    *,
+    size: int,
+    times: Sequence[float],
+    scene: Scene = Scene(),  # noqa: B008 - frozen
+) -> Drawn:
+    """`draw` with each generator and time, stacked: every sample is what it would be alone."""
+    pairs = zip(generators, times, strict=True)
+    samples = [draw(textures, generator, size=size, time=time, scene=scene) for generator, time in pairs]
+    names = ("first", "target", "second", "motion", "seen")
+    return Drawn(*(torch.stack([getattr(sample, name) for sample in samples]) for name in names))
+
+
+def _check(textures: Sequence[Tensor], size: int, time: float) -> None:
+    if not textures:
+        raise SettingError("a drawn sample needs at least one picture as texture; got none")
+    for texture in textures:
+        if texture.dim() != 3 or texture.shape[0] != 3 or texture.dtype != torch.uint8 or min(texture.shape) < 2:
+            raise SettingError(f"textures are uint8 [3, H, W]; got {texture.dtype} {list(texture.shape)}")
+    if size < 16 or not 0 < time < 1:
+        raise SettingError(f"a drawn sample needs a size of 16 or more and a time in (0, 1); got {size} and {time}")
+
+
+def _scene(
+    textures: Sequence[Tensor], generator: torch.Generator, chance: random.Random, size: int, scene: Scene
+) -> list[_Layer]:
+    """The layers from the background up."""
+    middle = (size - 1) / 2
+    camera = _STILL
+    if chance.random() >= scene.still_camera:
+        camera = _velocity(chance, (middle, middle), scene.camera, scene, turn=0.02)
+    background = _Layer(torch.empty(0), _IDENTITY, camera, _waves(chance, size, scene))
+    corners = [camera.at(x, y) for x in (0, size - 1) for y in (0, size - 1)]
+    reach = sum(math.hypot(*wave.amplitude) for wave in background.waves)
+    margin = [max(abs(corner[axis]) for corner in corners) + reach for axis in (0, 1)]
+    turn = chance.gauss(0, 0.08)
+    across, along = abs(math.cos(turn)), abs(math.sin(turn))
+    wide, high = size + 1.3 * margin[0] + 4, size + 1.3 * margin[1] + 4
+    extent = (across * wide + along * high, along * wide + across * high)
+    colours = _texture(textures, chance, extent, blur=0.1)
+    layers = [replace(background, map=colours, place=_place(chance, (middle, middle), turn, colours))]
+
+    for _ in range(chance.choices(range(len(scene.cutouts)), scene.cutouts)[0]):
+        centre = (chance.uniform(-0.05, 1.05) * size, chance.uniform(-0.05, 1.05) * size)
+        radius = size * math.exp(chance.uniform(math.log(0.06), math.log(0.6)))
+        distance = outline(generator, chance, radius, DENSITY).to(textures[0].device)
+        softness = chance.uniform(2.0, 4.0) if chance.random() < 0.12 else chance.uniform(0.9, 1.5)
+        cover = (0.5 - distance / softness).clamp_(0, 1)
+        colours = _texture(textures, chance, (cover.shape[1] / DENSITY, cover.shape[0] / DENSITY), blur=0.2)
+        colours = _tinted(colours, chance)
+        own = _STILL
+        if chance.random() >= scene.still_cutout:
+            own = _velocity(chance, centre, scene.own, scene, turn=0.06)
+        layer = _Layer(
+            torch.cat((colours, cover[None])),
+            _place(chance, centre, chance.uniform(-math.pi, math.pi) * chance.random(), colours),
+            _limited(camera.plus(own), centre, scene.largest),
+            _waves(chance, size, scene),
+        )
+        if chance.random() < scene.shadow:
+            shade = (0.5 - distance / (2 * MARGIN)).clamp_(0, 1) * chance.uniform(0.2, 0.6)
+            offset = _Affine(1, 0, DENSITY * chance.uniform(-6, 6), 0, 1, DENSITY * chance.uniform(-6, 6))
+            shadow = torch.cat((torch.zeros_like(colours), shade[None]))
+            layers.append(replace(layer, map=shadow, place=offset.after(layer.place), solid=False))
+        layers.append(layer)
+    return layers
+
+
+def _texture(textures: Sequence[Tensor], chance: random.Random, extent: tuple[float, float], blur: float) -> Tensor:
+    """A random window of a random picture as a map of `extent` (width, height) in pixels of the sample, float.
+
+    The window is reduced to the sample's own resolution first, so that nothing finer is left to alias; with chance
+    `blur` to less, as if out of focus.
+    """
+    picture = chance.choice(textures)
+    height, width = picture.shape[-2:]
+    scale = math.exp(chance.uniform(math.log(0.6), math.log(1.8)))
+    scale = min(scale, width / extent[0], height / extent[1])
+    w, h = (max(2, min(side, round(length * scale))) for side, length in zip((width, height), extent, strict=True))
+    left, top = chance.randint(0, width - w), chance.randint(0, height - h)
+    window = picture[None, :, top : top + h, left : left + w]
+    if window.is_cuda:
+        window = window.float()
+    detail = chance.uniform(0.4, 1.0) if chance.random() < blur else 1.0
+    if detail < scale:
+        reduced = [max(2, round(detail * length)) for length in reversed(extent)]
+        window = F.interpolate(window, size=reduced, mode="bicubic", antialias=True)
+    dense = [max(2, round(DENSITY * length)) for length in reversed(extent)]
+    return F.interpolate(window, size=dense, mode="bicubic", antialias=True)[0].float()
+
+
+def _tinted(colours: Tensor, chance: random.Random) -> Tensor:
+    """Sometimes less contrast, another brightness, another tint."""
+    if chance.random() < 0.6:
+        return colours
+    gain, bright, tint = chance.uniform(0.15, 1.2), chance.gauss(0, 25), chance.choice((0.0, 12.0))
+    mean = colours.mean((1, 2), keepdim=True)
+    shift = torch.tensor([bright + chance.gauss(0, 1) * tint for _ in range(3)], device=colours.device)
+    return ((colours - mean) * gain + (mean + shift[:, None, None])).clamp_(0, 255)
+
+
+def _place(chance: random.Random, centre: tuple[float, float], turn: float, colours: Tensor) -> _Affine:
+    """The middle of the map at the centre (off by part of a pixel), turned, mirrored by chance."""
+    x, y = (at + chance.uniform(-0.5, 0.5) for at in centre)
+    mirror = chance.choice((-1, 1))
+    cosine, sine = DENSITY * math.cos(turn), DENSITY * math.sin(turn)
+    height, width = colours.shape[-2:]
+    linear = _Affine(mirror * cosine, mirror * sine, (width - 1) / 2, -sine, cosine, (height - 1) / 2)
+    return linear.after(_Affine(1, 0, -x, 0, 1, -y))
+
+
+def _velocity(chance: random.Random, centre: tuple[float, float], median: float, scene: Scene, turn: float) -> _Affine:
+    """A translation with a heavy tail, and about the centre some rotation, zoom and shear."""
+    length = min(median * math.exp(scene.spread * chance.gauss(0, 1)), scene.largest)
+    angle = chance.uniform(0, math.tau)
+    rotation, zoom, shear = (chance.gauss(0, 1) * turn * share for share in (1.0, 0.8, 0.3))
+    linear = _Affine(zoom, -rotation + shear, length * math.cos(angle), rotation + shear, zoom, length * math.sin(angle))
+    return linear.after(_Affine(1, 0, -centre[0], 0, 1, -centre[1]))
+
+
+def _limited(velocity: _Affine, centre: tuple[float, float], largest: float) -> _Affine:
+    share = largest / max(largest, math.hypot(*velocity.at(*centre)))
+    return _STILL.plus(velocity, share)
+
+
+def _waves(chance: random.Random, size: int, scene: Scene) -> tuple[_Wave, ...]:
+    """Two waves, or none; the velocity changes by less than 0.15 a pixel in each, so that nothing folds."""
+    if chance.random() >= scene.bend:
+        return ()
+    waves = []
+    for _ in range(2):
+        wavelength = size * math.exp(chance.uniform(math.log(0.4), math.log(2.0)))
+        along, across = chance.uniform(0, math.tau), chance.uniform(0, math.tau)
+        frequency, amplitude = math.tau / wavelength, chance.uniform(0.02, 0.15) * wavelength / math.tau
+        waves.append(
+            _Wave(
+                (frequency * math.cos(along), frequency * math.sin(along)),
+                chance.uniform(0, math.tau),
+                (amplitude * math.cos(across), amplitude * math.sin(across)),
+            )
+        )
+    return tuple(waves)
+
+
+def _frame(
+    layers: Sequence[_Layer], still: Tensor | None, s: float, size: int, shutter: float
+) -> tuple[Tensor, Tensor]:
+    """The picture `[3, S, S]` at time s, and which layer each pixel shows `[S, S]` (uint8, the caption last)."""
+    frame, label = _composed(layers, s, size)
+    if shutter:
+        others = [k for k in range(-3, 4) if k]
+        frame = sum((_composed(layers, s + shutter * k / 7, size)[0] for k in others), frame) / (len(others) + 1)
+    if still is not None:
+        frame.mul_(1 - still[3]).add_(still[:3])
+        label.masked_fill_(still[3] > 0.5, len(layers))
+    return frame, label
+
+
+def _composed(layers: Sequence[_Layer], s: float, size: int) -> tuple[Tensor, Tensor]:
+    x, y = _pixels(size, layers[0].map.device)
+    frame = layers[0].sample(s, x, y)
+    label = torch.zeros((size, size), dtype=torch.uint8, device=frame.device)
+    for number, layer in enumerate(layers[1:], start=1):
+        left, top, right, bottom = layer.box(s, size)
+        if left >= right or top >= bottom:
+            continue
+        sampled = layer.sample(s, x[:, left:right], y[top:bottom])
+        frame[:, top:bottom, left:right].lerp_(sampled[:3], sampled[3:])
+        if layer.solid:
+            label[top:bottom, left:right].masked_fill_(sampled[3] > 0.5, number)
+    return frame, label
+
+
+def _motion(layers: Sequence[_Layer], label: Tensor, time: float, size: int) -> Tensor:
+    """From the pixels at `time`, by the layer that each shows, to both frames: `[4, S, S]`."""
+    x, y = _pixels(size, label.device)
+    velocity = torch.stack(layers[0].motion(time, x, y))
+    for number, layer in enumerate(layers[1:], start=1):
+        left, top, right, bottom = layer.box(time, size)
+        if layer.solid and left < right and top < bottom:
+            own = torch.stack(layer.motion(time, x[:, left:right], y[top:bottom]))
+            region = velocity[:, top:bottom, left:right]
+            region.copy_(torch.where(label[top:bottom, left:right] == number, own, region))
+    velocity.masked_fill_(label == len(layers), 0.0)
+    return torch.cat((-time * velocity, (1 - time) * velocity))
+
+
+def _seen(motion: Tensor, label: Tensor, other: Tensor) -> Tensor:
+    """1 where motion leads inside the other frame, to a pixel that shows the same layer: `[S, S]`."""
+    size = label.shape[-1]
+    x, y = _pixels(size, label.device)
+    u, v = motion[0] + x, motion[1] + y
+    inside = (u >= 0) & (u <= size - 1) & (v >= 0) & (v <= size - 1)
+    index = (v.round().clamp_(0, size - 1) * size + u.round().clamp_(0, size - 1)).long()
+    return (inside & (other.view(-1)[index] == label)).float()
+
+
+def _pixels(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The columns `[1, S]` and the rows `[S, 1]`."""
+    numbers = torch.arange(size, dtype=torch.float32, device=device)
+    return numbers[None], numbers[:, None]
