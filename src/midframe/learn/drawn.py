@@ -18,6 +18,9 @@ DENSITY = 2.0
 """Pixels of a layer's map for each pixel of the picture: dense enough that reading it bilinearly blurs every frame
 alike, wherever the frame lies between the map's pixels."""
 
+FLAT = 8.0
+"""A window of a picture whose standard deviation is below this (of 255) is given up for another, three times."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -46,11 +49,11 @@ class Scene:
     """The largest translation of a layer."""
     camera: float = 5.0
     """Median translation of a camera that moves; with it move all layers."""
-    own: float = 7.0
+    own: float = 8.0
     """Median translation of a cut-out that moves against the camera."""
     spread: float = 1.0
     """Standard deviation of the logarithm of both: how heavy the tail is."""
-    still_camera: float = 0.3
+    still_camera: float = 0.25
     still_cutout: float = 0.15
     bend: float = 0.2
     """A layer is bent by waves besides its affine motion."""
@@ -61,7 +64,7 @@ class Scene:
     """Brightness and contrast change linearly with time, in the target too."""
     noise: float = 0.12
     """Noise in the first and second frame; the target stays clean."""
-    blur: float = 0.06
+    blur: float = 0.05
     """Motion blur, with the same shutter for all frames."""
 
 
@@ -126,7 +129,7 @@ _STILL = _Affine(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 class _Layer:
     """A map of colours (and coverage), where it lies half way, and its velocity.
 
-    A point of the layer that is at q half way is at q + (s − ½) · v(q) at time s: on a straight line, at constant speed.
+    A point of the layer that is at q half way is at q + (s − ½) · v(q) at time s: straight on, at constant speed.
     """
 
     map: Tensor  # [3, h, w], or [4, h, w] with coverage 0..1
@@ -140,16 +143,17 @@ class _Layer:
         affine = _IDENTITY.plus(self.velocity, s - 0.5).inverse()
         q = affine.on(x, y)
         if s != 0.5 and self.waves:
-            for _ in range(6):  # each iteration divides the error by at least 6
+            for _ in range(5):  # each divides the error by 5 or more
                 bend = self.bend(*q)
-                q = affine.on(x - (s - 0.5) * bend[0], y - (s - 0.5) * bend[1])
+                q = affine.on(torch.sub(x, bend[0], alpha=s - 0.5), torch.sub(y, bend[1], alpha=s - 0.5))
         return q
 
     def bend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        angles = [x * wave.frequency[0] + (y * wave.frequency[1] + wave.phase) for wave in self.waves]
-        sines = torch.stack([angle.expand(torch.broadcast_shapes(x.shape, y.shape)) for angle in angles]).sin_()
-        parts = [[w.amplitude[axis] * sine for w, sine in zip(self.waves, sines, strict=True)] for axis in (0, 1)]
-        return sum(parts[0][1:], parts[0][0]), sum(parts[1][1:], parts[1][0])
+        bends = [torch.zeros(()), torch.zeros(())]
+        for wave in self.waves:
+            sine = (x * wave.frequency[0] + (y * wave.frequency[1] + wave.phase)).sin_()
+            bends = [torch.add(bend, sine, alpha=part) for bend, part in zip(bends, wave.amplitude, strict=True)]
+        return bends[0], bends[1]
 
     def motion(self, s: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity of the points that are at the pixels (x, y) at time s."""
@@ -181,8 +185,8 @@ class _Layer:
         else:
             u, v = scaled.after(_IDENTITY.plus(self.velocity, s - 0.5).inverse()).on(x, y)
         padding = "border" if self.map.shape[0] == 3 else "zeros"
-        grid = torch.stack((u, v), -1)[None]
-        return F.grid_sample(self.map[None], grid, padding_mode=padding, align_corners=True)[0]
+        grid = torch.stack((u, v), -1)
+        return F.grid_sample(self.map[None], grid[None], padding_mode=padding, align_corners=True)[0]
 
 
 def draw(
@@ -191,7 +195,7 @@ def draw(
     *,
     size: int,
     time: float = 0.5,
-    scene: Scene = Scene(),  # noqa: B008 - frozen
+    scene: Scene = Scene(),
 ) -> Drawn:
     """Draw a sample: a background and cut-outs, each with its own picture as texture, moving in straight lines.
 
@@ -233,7 +237,7 @@ def draw_batch(
     *,
     size: int,
     times: Sequence[float],
-    scene: Scene = Scene(),  # noqa: B008 - frozen
+    scene: Scene = Scene(),
 ) -> Drawn:
     """`draw` with each generator and time, stacked: every sample is what it would be alone."""
     pairs = zip(generators, times, strict=True)
@@ -303,13 +307,16 @@ def _texture(textures: Sequence[Tensor], chance: random.Random, extent: tuple[fl
     The window is reduced to the sample's own resolution first, so that nothing finer is left to alias; with chance
     `blur` to less, as if out of focus.
     """
-    picture = chance.choice(textures)
-    height, width = picture.shape[-2:]
-    scale = math.exp(chance.uniform(math.log(0.6), math.log(1.8)))
-    scale = min(scale, width / extent[0], height / extent[1])
-    w, h = (max(2, min(side, round(length * scale))) for side, length in zip((width, height), extent, strict=True))
-    left, top = chance.randint(0, width - w), chance.randint(0, height - h)
-    window = picture[None, :, top : top + h, left : left + w]
+    for _ in range(4):
+        picture = chance.choice(textures)
+        height, width = picture.shape[-2:]
+        scale = math.exp(chance.uniform(math.log(0.6), math.log(1.8)))
+        scale = min(scale, width / extent[0], height / extent[1])
+        w, h = (max(2, min(side, round(length * scale))) for side, length in zip((width, height), extent, strict=True))
+        left, top = chance.randint(0, width - w), chance.randint(0, height - h)
+        window = picture[None, :, top : top + h, left : left + w]
+        if float(window[:, 1, ::4, ::4].float().std(correction=0)) >= FLAT:
+            break
     if window.is_cuda:
         window = window.float()
     detail = chance.uniform(0.4, 1.0) if chance.random() < blur else 1.0
@@ -345,7 +352,8 @@ def _velocity(chance: random.Random, centre: tuple[float, float], median: float,
     length = min(median * math.exp(scene.spread * chance.gauss(0, 1)), scene.largest)
     angle = chance.uniform(0, math.tau)
     rotation, zoom, shear = (chance.gauss(0, 1) * turn * share for share in (1.0, 0.8, 0.3))
-    linear = _Affine(zoom, -rotation + shear, length * math.cos(angle), rotation + shear, zoom, length * math.sin(angle))
+    u, v = length * math.cos(angle), length * math.sin(angle)
+    linear = _Affine(zoom, shear - rotation, u, shear + rotation, zoom, v)
     return linear.after(_Affine(1, 0, -centre[0], 0, 1, -centre[1]))
 
 

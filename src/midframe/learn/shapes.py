@@ -101,8 +101,8 @@ def caption(generator: torch.Generator, chance: random.Random, size: int) -> Ten
             _lay(canvas, top, 0, torch.ones(bar, size), (0.0, 0.0, 0.0))
     elif kind == "logo":
         cover = (0.5 - outline(generator, chance, size * chance.uniform(0.05, 0.12), 1.0)).clamp_(0, 1)
-        corner = [chance.choice((4, size - 4 - side)) for side in cover.shape]
-        _lay(canvas, *corner, cover * chance.uniform(0.4, 1.0), _colour(chance))
+        top, left = (chance.choice((4, size - 4 - side)) for side in cover.shape)
+        _lay(canvas, top, left, cover * chance.uniform(0.4, 1.0), _colour(chance))
     else:
         _text(canvas, generator, chance, size)
     return canvas
@@ -110,8 +110,8 @@ def caption(generator: torch.Generator, chance: random.Random, size: int) -> Ten
 
 def _text(canvas: Tensor, generator: torch.Generator, chance: random.Random, size: int) -> None:
     """One or two lines of glyphs near the bottom or anywhere, with an outline, a box, or neither."""
-    height = chance.randint(7, max(9, size // 8))
-    glyphs = _glyphs(generator, height, max(1.0, height * chance.uniform(0.1, 0.2)))
+    height = chance.randint(8, max(10, size // 8))
+    glyphs = _glyphs(generator, height, max(1.0, height * chance.uniform(0.08, 0.17)))
     across = glyphs.shape[-1]
     letters = max(2, int(size * chance.uniform(0.25, 0.92) / across))
     top = chance.uniform(0.75, 0.95) * size if chance.random() < 0.7 else chance.uniform(0.1, 0.9) * size
@@ -134,18 +134,18 @@ def _text(canvas: Tensor, generator: torch.Generator, chance: random.Random, siz
 
 
 def _glyphs(generator: torch.Generator, height: int, thickness: float) -> Tensor:
-    """Sixteen letter-like glyphs of two to four strokes between the nodes of a 3 by 4 lattice, and blanks: `[N, h, w]`."""
+    """Twenty letter-like glyphs of two to four strokes, and three blanks: `[23, h, w]`.
+
+    A stroke leads from a node of a 3 by 3 lattice to its opposite or next one: upright, level or slanting.
+    """
     width = max(5, round(0.62 * height))
-    count, strokes = 16, 4
-    ends = torch.stack(
-        (
-            torch.randint(0, 3, (count, strokes, 2), generator=generator) / 2,
-            torch.randint(0, 4, (count, strokes, 2), generator=generator) / 3,
-        )
-    )
-    same = ends[0] == ends[0].roll(1, -1)
-    ends[0] = torch.where(torch.rand(count, strokes, 1, generator=generator) < 0.4, ends[0][..., :1], ends[0])
-    ends[1] = torch.where(same & (torch.rand(count, strokes, 1, generator=generator) < 0.4), ends[1][..., :1], ends[1])
+    count, strokes = 20, 4
+    start = torch.randint(0, 3, (count, strokes, 2), generator=generator)
+    step = torch.tensor([[0, 1], [0, 2], [1, 0], [2, 0], [0, 2], [1, 2], [1, 1], [2, 1]])
+    step = step[torch.randint(0, len(step), (count, strokes), generator=generator)]
+    end = torch.where(start + step > 2, start - step, start + step).clamp_(0, 2)
+    start[:, 0, 1], end[:, 0, 1], end[:, 0, 0] = 0, 2, start[:, 0, 0]  # one stem over the whole height
+    ends = torch.stack((start, end)) / 2
     edge = thickness / 2 + 0.5
     x0, x1 = (edge + ends[0] * (width - 2 * edge - 1)).unbind(-1)
     y0, y1 = (edge + ends[1] * (height - 2 * edge - 1)).unbind(-1)
@@ -154,7 +154,7 @@ def _glyphs(generator: torch.Generator, height: int, thickness: float) -> Tensor
     dx, dy = (x1 - x0)[..., None, None], (y1 - y0)[..., None, None]
     along = ((x * dx + y * dy) / (dx * dx + dy * dy).clamp_min(1e-6)).clamp_(0, 1)
     distance = torch.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2).amin(1)
-    return F.pad((0.5 + thickness / 2 - distance).clamp_(0, 1), (0, 0, 0, 0, 0, 3))
+    return F.pad((0.5 + thickness / 2 - distance).clamp_(0, 1), (0, 1, 0, 0, 0, 3))
 
 
 def _lay(canvas: Tensor, top: int, left: int, cover: Tensor, colour: tuple[float, ...]) -> None:
