@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.errors import SettingError
+from midframe.learn.layers import STILL, Affine, Layer, Wave, frame_at, motion_from, seen_in
 from midframe.learn.shapes import MARGIN, caption, outline
 
 DENSITY = 2.0
@@ -68,127 +69,6 @@ class Scene:
     """Motion blur, with the same shutter for all frames."""
 
 
-@dataclass(frozen=True)
-class _Wave:
-    """amplitude · sin(frequency · q + phase), added to the velocity."""
-
-    frequency: tuple[float, float]
-    phase: float
-    amplitude: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """(x, y) → (a x + b y + c, d x + e y + f)."""
-
-    a: float
-    b: float
-    c: float
-    d: float
-    e: float
-    f: float
-
-    def after(self, other: _Affine) -> _Affine:
-        return _Affine(
-            self.a * other.a + self.b * other.d,
-            self.a * other.b + self.b * other.e,
-            self.a * other.c + self.b * other.f + self.c,
-            self.d * other.a + self.e * other.d,
-            self.d * other.b + self.e * other.e,
-            self.d * other.c + self.e * other.f + self.f,
-        )
-
-    def inverse(self) -> _Affine:
-        determinant = self.a * self.e - self.b * self.d
-        a, b, d, e = (v / determinant for v in (self.e, -self.b, -self.d, self.a))
-        return _Affine(a, b, -a * self.c - b * self.f, d, e, -d * self.c - e * self.f)
-
-    def plus(self, other: _Affine, share: float = 1.0) -> _Affine:
-        return _Affine(
-            self.a + share * other.a,
-            self.b + share * other.b,
-            self.c + share * other.c,
-            self.d + share * other.d,
-            self.e + share * other.e,
-            self.f + share * other.f,
-        )
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        return self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f
-
-    def on(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The same on tensors: a row and a column of coordinates, or full maps."""
-        return x * self.a + (y * self.b + self.c), x * self.d + (y * self.e + self.f)
-
-
-_IDENTITY = _Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-_STILL = _Affine(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A map of colours (and coverage), where it lies half way, and its velocity.
-
-    A point of the layer that is at q half way is at q + (s − ½) · v(q) at time s: straight on, at constant speed.
-    """
-
-    map: Tensor  # [3, h, w], or [4, h, w] with coverage 0..1
-    place: _Affine  # from q, in pixels of the picture, to pixels of the map
-    velocity: _Affine
-    waves: tuple[_Wave, ...] = ()
-    solid: bool = True  # a shadow is not: what lies below it is what moves
-
-    def positions(self, s: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the points that are at the pixels (x, y) at time s are half way: q."""
-        affine = _IDENTITY.plus(self.velocity, s - 0.5).inverse()
-        q = affine.on(x, y)
-        if s != 0.5 and self.waves:
-            for _ in range(5):  # each divides the error by 5 or more
-                bend = self.bend(*q)
-                q = affine.on(torch.sub(x, bend[0], alpha=s - 0.5), torch.sub(y, bend[1], alpha=s - 0.5))
-        return q
-
-    def bend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        bends = [torch.zeros(()), torch.zeros(())]
-        for wave in self.waves:
-            sine = (x * wave.frequency[0] + (y * wave.frequency[1] + wave.phase)).sin_()
-            bends = [torch.add(bend, sine, alpha=part) for bend, part in zip(bends, wave.amplitude, strict=True)]
-        return bends[0], bends[1]
-
-    def motion(self, s: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The velocity of the points that are at the pixels (x, y) at time s."""
-        if not self.waves:
-            affine = _IDENTITY.plus(self.velocity, s - 0.5).inverse()
-            return self.velocity.after(affine).on(x, y)
-        q = self.positions(s, x, y)
-        straight, bend = self.velocity.on(*q), self.bend(*q)
-        return straight[0] + bend[0], straight[1] + bend[1]
-
-    def box(self, s: float, size: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the pixels that the layer can touch at time s."""
-        if self.map.shape[0] == 3:
-            return 0, 0, size, size
-        height, width = self.map.shape[-2:]
-        there = _IDENTITY.plus(self.velocity, s - 0.5).after(self.place.inverse())
-        corners = [there.at(x, y) for x in (0, width - 1) for y in (0, height - 1)]
-        reach = 1 + abs(s - 0.5) * sum(math.hypot(*wave.amplitude) for wave in self.waves)
-        low = [max(0, math.floor(min(corner[axis] for corner in corners) - reach)) for axis in (0, 1)]
-        high = [min(size, math.ceil(max(corner[axis] for corner in corners) + reach) + 1) for axis in (0, 1)]
-        return low[0], low[1], high[0], high[1]
-
-    def sample(self, s: float, x: Tensor, y: Tensor) -> Tensor:
-        """The layer at the pixels (x a row, y a column) at time s."""
-        height, width = self.map.shape[-2:]
-        scaled = _Affine(2 / (width - 1), 0, -1, 0, 2 / (height - 1), -1).after(self.place)
-        if self.waves:
-            u, v = scaled.on(*self.positions(s, x, y))
-        else:
-            u, v = scaled.after(_IDENTITY.plus(self.velocity, s - 0.5).inverse()).on(x, y)
-        padding = "border" if self.map.shape[0] == 3 else "zeros"
-        grid = torch.stack((u, v), -1)
-        return F.grid_sample(self.map[None], grid[None], padding_mode=padding, align_corners=True)[0]
-
-
 def draw(
     textures: Sequence[Tensor],
     generator: torch.Generator,
@@ -208,14 +88,16 @@ def draw(
     Raises `SettingError` for textures, a size or a time that do not fit.
     Source: the idea of FlyingChairs (Dosovitskiy et al., arXiv 1504.06852) and AutoFlow (arXiv 2104.14544).
     """
-    _check(textures, size, time)
+    if not textures or size < 16 or not 0 < time < 1:
+        found = f"{len(textures)} textures, size {size}, time {time}"
+        raise SettingError(f"a drawn sample needs a texture or more, a size from 16 and a time in (0, 1); got {found}")
     chance = random.Random(int(torch.randint(2**62, (), generator=generator)))
     layers = _scene(textures, generator, chance, size, scene)
     device = textures[0].device
     still = caption(generator, chance, size).to(device) if chance.random() < scene.caption else None
 
-    shutter = chance.uniform(0.2, 0.6) if chance.random() < scene.blur else 0.0
-    rendered = {s: _frame(layers, still, s, size, shutter) for s in (0.0, time, 1.0)}
+    shutter = chance.uniform(0.1, 0.45) if chance.random() < scene.blur else 0.0
+    rendered = {s: frame_at(layers, s, size, still=still, shutter=shutter) for s in (0.0, time, 1.0)}
     labels = {s: label for s, (_, label) in rendered.items()}
     frames = {s: frame for s, (frame, _) in rendered.items()}
     if chance.random() < scene.drift:
@@ -225,8 +107,8 @@ def draw(
         noise = torch.randn((2, 3, size, size), generator=generator).to(device) * chance.uniform(1.0, 8.0)
         frames[0.0], frames[1.0] = frames[0.0] + noise[0], frames[1.0] + noise[1]
 
-    motion = _motion(layers, labels[time], time, size)
-    seen = torch.stack([_seen(motion[:2], labels[time], labels[0.0]), _seen(motion[2:], labels[time], labels[1.0])])
+    motion = motion_from(layers, labels[time], time, size)
+    seen = torch.stack([seen_in(motion[:2], labels[time], labels[0.0]), seen_in(motion[2:], labels[time], labels[1.0])])
     first, target, second = (frames[s].clamp_(0, 255) for s in (0.0, time, 1.0))
     return Drawn(first, target, second, motion, seen)
 
@@ -246,34 +128,24 @@ def draw_batch(
     return Drawn(*(torch.stack([getattr(sample, name) for sample in samples]) for name in names))
 
 
-def _check(textures: Sequence[Tensor], size: int, time: float) -> None:
-    if not textures:
-        raise SettingError("a drawn sample needs at least one picture as texture; got none")
-    for texture in textures:
-        if texture.dim() != 3 or texture.shape[0] != 3 or texture.dtype != torch.uint8 or min(texture.shape) < 2:
-            raise SettingError(f"textures are uint8 [3, H, W]; got {texture.dtype} {list(texture.shape)}")
-    if size < 16 or not 0 < time < 1:
-        raise SettingError(f"a drawn sample needs a size of 16 or more and a time in (0, 1); got {size} and {time}")
-
-
 def _scene(
     textures: Sequence[Tensor], generator: torch.Generator, chance: random.Random, size: int, scene: Scene
-) -> list[_Layer]:
+) -> list[Layer]:
     """The layers from the background up."""
     middle = (size - 1) / 2
-    camera = _STILL
+    camera = STILL
     if chance.random() >= scene.still_camera:
         camera = _velocity(chance, (middle, middle), scene.camera, scene, turn=0.02)
-    background = _Layer(torch.empty(0), _IDENTITY, camera, _waves(chance, size, scene))
+    waves = _waves(chance, size, scene)
     corners = [camera.at(x, y) for x in (0, size - 1) for y in (0, size - 1)]
-    reach = sum(math.hypot(*wave.amplitude) for wave in background.waves)
+    reach = sum(math.hypot(*wave.amplitude) for wave in waves)
     margin = [max(abs(corner[axis]) for corner in corners) + reach for axis in (0, 1)]
     turn = chance.gauss(0, 0.08)
     across, along = abs(math.cos(turn)), abs(math.sin(turn))
     wide, high = size + 1.3 * margin[0] + 4, size + 1.3 * margin[1] + 4
     extent = (across * wide + along * high, along * wide + across * high)
     colours = _texture(textures, chance, extent, blur=0.1)
-    layers = [replace(background, map=colours, place=_place(chance, (middle, middle), turn, colours))]
+    layers = [Layer(colours, _place(chance, (middle, middle), turn, colours), camera, waves)]
 
     for _ in range(chance.choices(range(len(scene.cutouts)), scene.cutouts)[0]):
         centre = (chance.uniform(-0.05, 1.05) * size, chance.uniform(-0.05, 1.05) * size)
@@ -283,10 +155,10 @@ def _scene(
         cover = (0.5 - distance / softness).clamp_(0, 1)
         colours = _texture(textures, chance, (cover.shape[1] / DENSITY, cover.shape[0] / DENSITY), blur=0.2)
         colours = _tinted(colours, chance)
-        own = _STILL
+        own = STILL
         if chance.random() >= scene.still_cutout:
             own = _velocity(chance, centre, scene.own, scene, turn=0.06)
-        layer = _Layer(
+        layer = Layer(
             torch.cat((colours, cover[None])),
             _place(chance, centre, chance.uniform(-math.pi, math.pi) * chance.random(), colours),
             _limited(camera.plus(own), centre, scene.largest),
@@ -294,7 +166,7 @@ def _scene(
         )
         if chance.random() < scene.shadow:
             shade = (0.5 - distance / (2 * MARGIN)).clamp_(0, 1) * chance.uniform(0.2, 0.6)
-            offset = _Affine(1, 0, DENSITY * chance.uniform(-6, 6), 0, 1, DENSITY * chance.uniform(-6, 6))
+            offset = Affine(1, 0, DENSITY * chance.uniform(-6, 6), 0, 1, DENSITY * chance.uniform(-6, 6))
             shadow = torch.cat((torch.zeros_like(colours), shade[None]))
             layers.append(replace(layer, map=shadow, place=offset.after(layer.place), solid=False))
         layers.append(layer)
@@ -309,6 +181,8 @@ def _texture(textures: Sequence[Tensor], chance: random.Random, extent: tuple[fl
     """
     for _ in range(4):
         picture = chance.choice(textures)
+        if picture.dim() != 3 or picture.shape[0] != 3 or picture.dtype != torch.uint8 or min(picture.shape) < 2:
+            raise SettingError(f"textures are uint8 [3, H, W]; got {picture.dtype} {list(picture.shape)}")
         height, width = picture.shape[-2:]
         scale = math.exp(chance.uniform(math.log(0.6), math.log(1.8)))
         scale = min(scale, width / extent[0], height / extent[1])
@@ -337,32 +211,32 @@ def _tinted(colours: Tensor, chance: random.Random) -> Tensor:
     return ((colours - mean) * gain + (mean + shift[:, None, None])).clamp_(0, 255)
 
 
-def _place(chance: random.Random, centre: tuple[float, float], turn: float, colours: Tensor) -> _Affine:
+def _place(chance: random.Random, centre: tuple[float, float], turn: float, colours: Tensor) -> Affine:
     """The middle of the map at the centre (off by part of a pixel), turned, mirrored by chance."""
     x, y = (at + chance.uniform(-0.5, 0.5) for at in centre)
     mirror = chance.choice((-1, 1))
     cosine, sine = DENSITY * math.cos(turn), DENSITY * math.sin(turn)
     height, width = colours.shape[-2:]
-    linear = _Affine(mirror * cosine, mirror * sine, (width - 1) / 2, -sine, cosine, (height - 1) / 2)
-    return linear.after(_Affine(1, 0, -x, 0, 1, -y))
+    linear = Affine(mirror * cosine, mirror * sine, (width - 1) / 2, -sine, cosine, (height - 1) / 2)
+    return linear.after(Affine(1, 0, -x, 0, 1, -y))
 
 
-def _velocity(chance: random.Random, centre: tuple[float, float], median: float, scene: Scene, turn: float) -> _Affine:
+def _velocity(chance: random.Random, centre: tuple[float, float], median: float, scene: Scene, turn: float) -> Affine:
     """A translation with a heavy tail, and about the centre some rotation, zoom and shear."""
     length = min(median * math.exp(scene.spread * chance.gauss(0, 1)), scene.largest)
     angle = chance.uniform(0, math.tau)
     rotation, zoom, shear = (chance.gauss(0, 1) * turn * share for share in (1.0, 0.8, 0.3))
     u, v = length * math.cos(angle), length * math.sin(angle)
-    linear = _Affine(zoom, shear - rotation, u, shear + rotation, zoom, v)
-    return linear.after(_Affine(1, 0, -centre[0], 0, 1, -centre[1]))
+    linear = Affine(zoom, shear - rotation, u, shear + rotation, zoom, v)
+    return linear.after(Affine(1, 0, -centre[0], 0, 1, -centre[1]))
 
 
-def _limited(velocity: _Affine, centre: tuple[float, float], largest: float) -> _Affine:
+def _limited(velocity: Affine, centre: tuple[float, float], largest: float) -> Affine:
     share = largest / max(largest, math.hypot(*velocity.at(*centre)))
-    return _STILL.plus(velocity, share)
+    return STILL.plus(velocity, share)
 
 
-def _waves(chance: random.Random, size: int, scene: Scene) -> tuple[_Wave, ...]:
+def _waves(chance: random.Random, size: int, scene: Scene) -> tuple[Wave, ...]:
     """Two waves, or none; the velocity changes by less than 0.15 a pixel in each, so that nothing folds."""
     if chance.random() >= scene.bend:
         return ()
@@ -372,69 +246,10 @@ def _waves(chance: random.Random, size: int, scene: Scene) -> tuple[_Wave, ...]:
         along, across = chance.uniform(0, math.tau), chance.uniform(0, math.tau)
         frequency, amplitude = math.tau / wavelength, chance.uniform(0.02, 0.15) * wavelength / math.tau
         waves.append(
-            _Wave(
+            Wave(
                 (frequency * math.cos(along), frequency * math.sin(along)),
                 chance.uniform(0, math.tau),
                 (amplitude * math.cos(across), amplitude * math.sin(across)),
             )
         )
     return tuple(waves)
-
-
-def _frame(
-    layers: Sequence[_Layer], still: Tensor | None, s: float, size: int, shutter: float
-) -> tuple[Tensor, Tensor]:
-    """The picture `[3, S, S]` at time s, and which layer each pixel shows `[S, S]` (uint8, the caption last)."""
-    frame, label = _composed(layers, s, size)
-    if shutter:
-        others = [k for k in range(-3, 4) if k]
-        frame = sum((_composed(layers, s + shutter * k / 7, size)[0] for k in others), frame) / (len(others) + 1)
-    if still is not None:
-        frame.mul_(1 - still[3]).add_(still[:3])
-        label.masked_fill_(still[3] > 0.5, len(layers))
-    return frame, label
-
-
-def _composed(layers: Sequence[_Layer], s: float, size: int) -> tuple[Tensor, Tensor]:
-    x, y = _pixels(size, layers[0].map.device)
-    frame = layers[0].sample(s, x, y)
-    label = torch.zeros((size, size), dtype=torch.uint8, device=frame.device)
-    for number, layer in enumerate(layers[1:], start=1):
-        left, top, right, bottom = layer.box(s, size)
-        if left >= right or top >= bottom:
-            continue
-        sampled = layer.sample(s, x[:, left:right], y[top:bottom])
-        frame[:, top:bottom, left:right].lerp_(sampled[:3], sampled[3:])
-        if layer.solid:
-            label[top:bottom, left:right].masked_fill_(sampled[3] > 0.5, number)
-    return frame, label
-
-
-def _motion(layers: Sequence[_Layer], label: Tensor, time: float, size: int) -> Tensor:
-    """From the pixels at `time`, by the layer that each shows, to both frames: `[4, S, S]`."""
-    x, y = _pixels(size, label.device)
-    velocity = torch.stack(layers[0].motion(time, x, y))
-    for number, layer in enumerate(layers[1:], start=1):
-        left, top, right, bottom = layer.box(time, size)
-        if layer.solid and left < right and top < bottom:
-            own = torch.stack(layer.motion(time, x[:, left:right], y[top:bottom]))
-            region = velocity[:, top:bottom, left:right]
-            region.copy_(torch.where(label[top:bottom, left:right] == number, own, region))
-    velocity.masked_fill_(label == len(layers), 0.0)
-    return torch.cat((-time * velocity, (1 - time) * velocity))
-
-
-def _seen(motion: Tensor, label: Tensor, other: Tensor) -> Tensor:
-    """1 where motion leads inside the other frame, to a pixel that shows the same layer: `[S, S]`."""
-    size = label.shape[-1]
-    x, y = _pixels(size, label.device)
-    u, v = motion[0] + x, motion[1] + y
-    inside = (u >= 0) & (u <= size - 1) & (v >= 0) & (v <= size - 1)
-    index = (v.round().clamp_(0, size - 1) * size + u.round().clamp_(0, size - 1)).long()
-    return (inside & (other.view(-1)[index] == label)).float()
-
-
-def _pixels(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The columns `[1, S]` and the rows `[S, 1]`."""
-    numbers = torch.arange(size, dtype=torch.float32, device=device)
-    return numbers[None], numbers[:, None]

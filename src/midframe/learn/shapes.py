@@ -110,7 +110,7 @@ def caption(generator: torch.Generator, chance: random.Random, size: int) -> Ten
 
 def _text(canvas: Tensor, generator: torch.Generator, chance: random.Random, size: int) -> None:
     """One or two lines of glyphs near the bottom or anywhere, with an outline, a box, or neither."""
-    height = chance.randint(8, max(10, size // 8))
+    height = round(math.exp(chance.uniform(math.log(8), math.log(max(9, size / 6)))))
     glyphs = _glyphs(generator, height, max(1.0, height * chance.uniform(0.08, 0.17)))
     across = glyphs.shape[-1]
     letters = max(2, int(size * chance.uniform(0.25, 0.92) / across))
@@ -120,7 +120,7 @@ def _text(canvas: Tensor, generator: torch.Generator, chance: random.Random, siz
     style = chance.choices(("outline", "box", "plain"), (0.55, 0.25, 0.2))[0]
     opacity = chance.choice((1.0, 1.0, chance.uniform(0.3, 0.9)))
     for line in range(chance.choice((1, 1, 2))):
-        count = max(2, letters - chance.randint(0, letters // 2))
+        count = max(2, letters - chance.randint(0, letters // 3))
         chosen = torch.randint(0, len(glyphs), (count,), generator=generator)
         text = F.pad(glyphs[chosen].permute(1, 0, 2).reshape(height, count * across), (2, 2, 2, 2))
         row = min(max(int(top) - (height + 3) * line - height, 0), size - height - 4)
