@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -57,6 +58,7 @@ def test_luminosity_loss_sees_luma_only() -> None:
     true = torch.zeros(1, 3, 1, 1, dtype=torch.float64)
     made = torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64).view(1, 3, 1, 1)
     assert losses.luminosity_loss(made, true).item() == pytest.approx((2.99 - 11.74 + 3.42) ** 2)
+    assert losses.luminosity_loss(made, true, losses.BT709).item() == pytest.approx((2.126 - 14.304 + 2.166) ** 2)
     unseen = torch.tensor([0.587, -0.299, 0.0], dtype=torch.float64).view(1, 3, 1, 1) * 100
     assert losses.luminosity_loss(unseen, true).item() == pytest.approx(0, abs=1e-18)
 
@@ -68,10 +70,9 @@ def test_charbonnier_is_smooth_at_zero_and_the_absolute_difference_far_away() ->
 
 
 def test_laplacian_loss_of_a_constant_shift_is_only_in_the_last_level() -> None:
-    made, true = pictures(64, 64)
+    _, true = pictures(64, 64)
     shift = losses.laplacian_loss(true + 3, true, levels=4)
     assert shift.item() == pytest.approx(8 * 3, rel=1e-9)
-    assert losses.laplacian_loss(made, true).item() > 0
     assert losses.laplacian_loss(true, true).item() == 0
 
 
@@ -80,31 +81,96 @@ def test_laplacian_loss_of_one_level_is_the_mean_absolute_difference() -> None:
     assert losses.laplacian_loss(made, true, levels=1).item() == pytest.approx((made - true).abs().mean().item())
 
 
+@pytest.mark.parametrize("levels", [2, 3, 5])
+def test_laplacian_loss_against_matrices(levels: int) -> None:
+    # 32x64 has levels of 32, 16 and 8 lines, and no more however many are asked for.
+    made, true = pictures(32, 64)
+    left = (made - true).numpy()
+    wanted = 0.0
+    for level in range(min(levels, 3) - 1):
+        down = [halving(side) for side in left.shape[-2:]]
+        up = [doubling(side // 2) for side in left.shape[-2:]]
+        small = down[0] @ left @ down[1].T
+        wanted += 2**level * np.abs(left - up[0] @ small @ up[1].T).mean()
+        left = small
+    wanted += 2 ** (min(levels, 3) - 1) * np.abs(left).mean()
+    assert losses.laplacian_loss(made, true, levels).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def halving(side: int) -> np.ndarray:
+    """1 3 3 1 about each pair of pixels, what lies outside left out."""
+    matrix = np.zeros((side // 2, side))
+    for row in range(side // 2):
+        for tap, weight in zip(range(2 * row - 1, 2 * row + 3), (1, 3, 3, 1), strict=True):
+            if 0 <= tap < side:
+                matrix[row, tap] = weight
+    return matrix / matrix.sum(1, keepdims=True)
+
+
+def doubling(side: int) -> np.ndarray:
+    """3 1 and 1 3, the edge repeated."""
+    matrix = np.zeros((2 * side, side))
+    for row in range(2 * side):
+        near, far = row // 2, row // 2 + (1 if row % 2 else -1)
+        matrix[row, near] += 0.75
+        matrix[row, min(max(far, 0), side - 1)] += 0.25
+    return matrix
+
+
+@pytest.mark.parametrize("size", [(31, 17), (9, 40), (5, 5)])
+def test_laplacian_and_census_take_any_size(size: tuple[int, int]) -> None:
+    made, true = pictures(*size)
+    for loss in (losses.laplacian_loss, losses.census_loss):
+        assert loss(made, true).item() > 0
+        assert loss(made, made).item() == 0
+
+
 def test_census_loss_does_not_see_brightness_and_sees_structure() -> None:
     made, true = pictures()
     assert losses.census_loss(true + 40, true).item() == pytest.approx(0, abs=1e-12)
     assert losses.census_loss(made, true).item() > 0.3
 
 
-def test_census_loss_against_loops() -> None:
-    made, true = (p[:1, :, :9, :10] for p in pictures())
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_census_loss_against_loops(radius: int) -> None:
+    made, true = (p[:, :, :7, :8] for p in pictures())
     weights = np.array([0.299, 0.587, 0.114]).reshape(3, 1, 1)
-    grays = [(p[0].numpy() * weights).sum(0) for p in (made, true)]
-    total, count = 0.0, 0
-    for y in range(1, 8):
-        for x in range(1, 9):
-            for dy in (-1, 0, 1):
-                for dx in (-1, 0, 1):
-                    a, b = ((g[y + dy, x + dx] - g[y, x]) for g in grays)
-                    d = (a / math.sqrt(0.81 + a * a) - b / math.sqrt(0.81 + b * b)) ** 2
-                    total, count = total + d / (0.1 + d), count + 1
-    assert losses.census_loss(made, true, radius=1).item() == pytest.approx(total / count, rel=1e-9)
+    grays = [(p.numpy() * weights).sum(1) for p in (made, true)]
+    squash = lambda x: x / math.sqrt(0.81 + x * x)  # noqa: E731
+    by_direction = []
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            found = []
+            for b, y, x in np.ndindex(2, 7, 8):
+                if (dy or dx) and 0 <= y + dy < 7 and 0 <= x + dx < 8:
+                    u, v = (squash(g[b, y + dy, x + dx] - g[b, y, x]) for g in grays)
+                    found.append((u - v) ** 2 / (0.1 + (u - v) ** 2))
+            by_direction += [np.mean(found)] if found else []
+    assert losses.census_loss(made, true, radius).item() == pytest.approx(np.mean(by_direction), rel=1e-9)
 
 
 @pytest.mark.parametrize(
     "name", ["reconstruction_loss", "luminosity_loss", "charbonnier_loss", "laplacian_loss", "census_loss"]
 )
-def test_every_loss_has_the_gradient_of_its_value(name: str) -> None:
-    made, true = (p[:1, :, :12, :12].contiguous() for p in pictures())
-    loss = getattr(losses, name)
-    assert torch.autograd.gradcheck(lambda x: loss(x, true), made.requires_grad_(), fast_mode=True)
+def test_every_loss_of_pictures_has_the_gradient_of_its_value(name: str) -> None:
+    made, true = (p[:1, :, :16, :16].contiguous().requires_grad_() for p in pictures())
+    assert torch.autograd.gradcheck(getattr(losses, name), (made, true), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: getattr(losses, name)(x, true.detach()), (made,), fast_mode=True)
+
+
+def test_the_losses_of_features_and_logits_have_the_gradients_of_their_values() -> None:
+    made, true = (p[:, :, :6, :6].contiguous() for p in pictures())
+    for layer in ("relu4_4", "relu3_4"):
+        perceptual = partial(losses.perceptual_loss, true=true, layer=layer)
+        assert torch.autograd.gradcheck(perceptual, (made.requires_grad_(),))
+    logits = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in ([0.7, -2.0], [-0.4, 3.0])]
+    assert torch.autograd.gradcheck(losses.adversarial_loss, (logits[1],))
+    assert torch.autograd.gradcheck(lambda a, b: losses.discriminator_loss(a, b, 0.125), tuple(logits))
+
+
+def test_losses_of_several_shares_average_to_that_of_the_whole() -> None:
+    made, true = pictures()
+    for name in ("reconstruction_loss", "luminosity_loss", "charbonnier_loss", "laplacian_loss", "census_loss"):
+        loss = getattr(losses, name)
+        parts = [loss(made[k : k + 1], true[k : k + 1]).item() for k in range(2)]
+        assert loss(made, true).item() == pytest.approx(sum(parts) / 2)
