@@ -8,6 +8,7 @@ import typer
 
 from midframe import __version__
 from midframe.cli.convert import convert
+from midframe.cli.dataset import app as dataset
 from midframe.cli.frame import frame
 from midframe.cli.info import info, models
 
@@ -22,6 +23,7 @@ app.command()(convert)
 app.command()(frame)
 app.command()(info)
 app.command()(models)
+app.add_typer(dataset, name="dataset")
 
 
 def _version(wanted: bool) -> None:
