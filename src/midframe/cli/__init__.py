@@ -63,8 +63,9 @@ def _run(arguments: list[str]) -> int:
         if isinstance(error, usage_error):
             text = str(getattr(error, "format_message", error.__str__)())
             command = next((a for a in arguments if not a.startswith("-")), "")
-            known = command in {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
-            hint = f"midframe {command} --help" if known else "midframe --help"
+            known = {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
+            known |= {group.name for group in app.registered_groups}
+            hint = f"midframe {command} --help" if command in known else "midframe --help"
             return failed("setting", f"{text.rstrip('.')} (see {hint})", 2, arguments)
         if isinstance(error, MidframeError):
             return failure(error, arguments)

@@ -10,7 +10,8 @@ from midframe import __version__
 from midframe.cli.convert import convert
 from midframe.cli.dataset import app as dataset
 from midframe.cli.frame import frame
-from midframe.cli.info import info, models
+from midframe.cli.info import info
+from midframe.cli.models import app as models
 
 app = typer.Typer(
     name="midframe",
@@ -22,7 +23,7 @@ app = typer.Typer(
 app.command()(convert)
 app.command()(frame)
 app.command()(info)
-app.command()(models)
+app.add_typer(models, name="models")
 app.add_typer(dataset, name="dataset")
 
 

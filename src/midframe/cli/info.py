@@ -1,4 +1,4 @@
-"""`midframe info`: this machine, a weights file, or a film; `midframe models`: what makes frames."""
+"""`midframe info`: this machine, a weights file, or a film."""
 
 from __future__ import annotations
 
@@ -37,32 +37,6 @@ def info(
         emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
     else:
         _print(data)
-
-
-def models(
-    json: Annotated[bool, _JSON] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
-) -> None:
-    """List the networks and weights that --network takes."""
-    from midframe.networks import models as known
-
-    rows = [
-        {
-            "name": model.name,
-            "network": model.network,
-            "trained": model.trained,
-            "any_time": model.any_time,
-            "description": model.description,
-        }
-        for model in known()
-    ]
-    if json:
-        emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
-        return
-    for row in rows:
-        state = "trained" if row["trained"] else "untrained"
-        times = "any time" if row["any_time"] else "the middle only"
-        print(f"{row['name']:<10} {row['network']}, {state}, {times}. {row['description']}")
 
 
 def weights_json(info: WeightsInfo) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midframe.errors import SettingError, WeightsError
+from midframe.networks.fetch import place_of
+
+log = logging.getLogger(__name__)
 
 Convention = Literal["caffe", "torchvision"]
 
@@ -105,6 +109,32 @@ def load_vgg19(path: str | Path, convention: Convention | None = None) -> Vgg19:
     else:
         state, said = _read_pickle(path), ""
     return Vgg19(state, convention or ("caffe" if said.startswith("BGR") else "torchvision"))
+
+
+def find_vgg19() -> Path:
+    """The file that `midframe models fetch vgg19` brought; where there is none, `WeightsError` says what to do."""
+    path = place_of("vgg19")
+    if not path.is_file():
+        raise WeightsError(
+            f"VGG-19 is needed and not at {path}; fetch it with `midframe models fetch vgg19`, "
+            "or name a file that holds it (torchvision's .pth or a .safetensors)"
+        )
+    return path
+
+
+def choose_layer(vgg: Vgg19, wanted: str = "relu4_4") -> str:
+    """The layer `wanted`, or where the weights do not reach it, with a warning in the log, the deepest that they reach.
+
+    That is the deepest rectifier for a rectifier, the deepest of all layers for a pooling. Raises `SettingError` for a
+    name that is not in `LAYERS`.
+    """
+    if wanted not in LAYERS:
+        raise SettingError(f"VGG-19 has no layer '{wanted}'; there are: {', '.join(LAYERS)}")
+    if wanted in vgg.layers:
+        return wanted
+    taken = vgg.deepest if wanted.startswith("relu") else vgg.layers[-1]
+    log.warning("these weights of VGG-19 do not reach %s; %s is taken instead", wanted, taken)
+    return taken
 
 
 def random_vgg19(seed: int = 0, convention: Convention = "caffe") -> Vgg19:

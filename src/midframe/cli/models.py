@@ -1,0 +1,88 @@
+"""`midframe models`: what makes frames; `midframe models fetch`: files of others that training uses."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midframe.cli.report import emit, say
+
+app = typer.Typer(
+    help="List the networks and weights that --network takes, or fetch files that training uses.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_JSON = typer.Option("--json", help="One JSON object on standard output.")
+_DEBUG = typer.Option("--debug", help="Print tracebacks.")
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    json: Annotated[bool, _JSON] = False,
+    debug: Annotated[bool, _DEBUG] = False,
+) -> None:
+    """List the networks and weights that --network takes."""
+    if context.invoked_subcommand is not None:
+        return
+    from midframe.networks import models as known
+
+    rows = [
+        {
+            "name": model.name,
+            "network": model.network,
+            "trained": model.trained,
+            "any_time": model.any_time,
+            "description": model.description,
+        }
+        for model in known()
+    ]
+    if json:
+        emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
+        return
+    for row in rows:
+        state = "trained" if row["trained"] else "untrained"
+        times = "any time" if row["any_time"] else "the middle only"
+        print(f"{row['name']:<10} {row['network']}, {state}, {times}. {row['description']}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="What to fetch: vgg19, for the perceptual and adversarial losses.")],
+    url: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="Another place that has the same file.")
+    ] = None,
+    json: Annotated[bool, _JSON] = False,
+    debug: Annotated[bool, _DEBUG] = False,
+) -> None:
+    """Fetch a file that training uses, hold it against its checksum and keep it in the user's data folder.
+
+    The folder is MIDFRAME_HOME, or midframe in XDG_DATA_HOME (~/.local/share).
+    """
+    from midframe.networks.fetch import fetch as bring
+
+    path = bring(name, url=url, progress=_Said(name).show)
+    if json:
+        told = {"name": name, "path": str(path), "bytes": Path(path).stat().st_size}
+        emit({"schema": "midframe.models/1", "ok": True, "fetched": told}, to_stdout=True, path=None)
+    else:
+        say(f"{name} is at {path}")
+
+
+class _Said:
+    """Progress on standard error, a line now and then."""
+
+    EVERY = 5.0
+
+    def __init__(self, name: str) -> None:
+        self.name, self.last = name, time.monotonic()
+
+    def show(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self.last >= self.EVERY:
+            self.last = now
+            say(f"{self.name}: {done / 1e6:.0f}" + ("" if total is None else f" of {total / 1e6:.0f}") + " MB")
