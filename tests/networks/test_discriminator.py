@@ -19,6 +19,11 @@ def small(**options: object) -> Discriminator:
     return Discriminator(width=16, dense=8, **options)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def vgg() -> Vgg19:
+    return random_vgg19()
+
+
 def test_it_has_the_authors_size_and_its_pooling_changes_nothing_at_160() -> None:
     discriminator = Discriminator()
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == 13_114_369
@@ -55,8 +60,7 @@ def test_scaled_it_does_not_mind_how_large_activations_are() -> None:
     assert discriminator(features * 0).isfinite().all()
 
 
-def test_a_base_by_name_and_its_channels(caplog: pytest.LogCaptureFixture) -> None:
-    vgg = random_vgg19()
+def test_a_base_by_name_and_its_channels(vgg: Vgg19, caplog: pytest.LogCaptureFixture) -> None:
     assert choose_base(vgg) == BASE == "pool5"
     features = vgg(torch.rand(1, 3, 32, 32) * 255, LAYERS)
     assert {layer: base_channels(layer) for layer in LAYERS} == {layer: f.shape[1] for layer, f in features.items()}
@@ -70,8 +74,7 @@ def test_a_base_by_name_and_its_channels(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.parametrize("base", ["pool5", "pool3", "relu2_2"])
-def test_gradients_go_through_vgg_to_the_picture_and_never_into_its_weights(base: str) -> None:
-    vgg = random_vgg19()
+def test_gradients_go_through_vgg_to_the_picture_and_never_into_its_weights(vgg: Vgg19, base: str) -> None:
     before = {name: tensor.clone() for name, tensor in vgg.state_dict().items()}
     discriminator = Discriminator(base_channels(base), scaled=base != BASE, width=16, dense=8, dropout=0.0)
     made = (torch.rand(1, 3, 64, 64) * 255).requires_grad_()
@@ -86,8 +89,8 @@ def test_gradients_go_through_vgg_to_the_picture_and_never_into_its_weights(base
     assert all(torch.equal(tensor, before[name]) for name, tensor in vgg.state_dict().items())
 
 
-def test_a_step_of_the_discriminator_leaves_what_made_the_frames_alone() -> None:
-    vgg, discriminator = random_vgg19(), small(dropout=0.0)
+def test_a_step_of_the_discriminator_leaves_what_made_the_frames_alone(vgg: Vgg19) -> None:
+    discriminator = small(dropout=0.0)
     factor = torch.ones(1, requires_grad=True)  # stands for the network
     made, true = torch.rand(1, 3, 32, 32) * 255 * factor, torch.rand(1, 3, 32, 32) * 255
     logits = [discriminator(vgg(picture, (BASE,))[BASE]) for picture in (true, made.detach())]

@@ -45,6 +45,11 @@ def plain(state: dict[str, torch.Tensor]) -> torch.nn.Sequential:
     return features.eval()
 
 
+def shortened(state: dict[str, torch.Tensor], until: int = 0) -> dict[str, torch.Tensor]:
+    """What a file holds that ends with the convolution of index `until`."""
+    return {name: tensor for name, tensor in state.items() if int(name.split(".")[1]) <= until}
+
+
 def random_state(seed: int = 0) -> dict[str, torch.Tensor]:
     """Random weights to the last layer, under torchvision's names, with biases."""
     generator = torch.Generator().manual_seed(seed)
@@ -58,9 +63,15 @@ def random_state(seed: int = 0) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return random_state()
+
+
 @pytest.mark.parametrize("convention", ["caffe", "torchvision"])
-def test_both_conventions_against_torchvisions_layers_fed_by_hand(convention: str) -> None:
-    state = random_state()
+def test_both_conventions_against_torchvisions_layers_fed_by_hand(
+    state: dict[str, torch.Tensor], convention: str
+) -> None:
     picture = torch.rand(2, 3, 37, 41, generator=torch.Generator().manual_seed(1)) * 255
     if convention == "torchvision":
         mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -69,29 +80,31 @@ def test_both_conventions_against_torchvisions_layers_fed_by_hand(convention: st
         fed = picture[:, [2, 1, 0]] - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
     found = Vgg19(state, convention)(picture, LAYERS)  # type: ignore[arg-type]
     at = {"relu1_1": 2, "relu3_4": 18, "pool3": 19, "relu4_4": 27, "relu5_4": 36, "pool5": 37}
+    layers = plain(state)
     with torch.no_grad():
         for layer, stop in at.items():
-            wanted = plain(state)[:stop](fed)
+            wanted = layers[:stop](fed)
             assert torch.allclose(found[layer], wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
 
 
-def test_the_conventions_agree_where_the_first_layer_is_folded() -> None:
+def test_the_conventions_agree_where_the_shortened_is_folded(state: dict[str, torch.Tensor]) -> None:
     # The published recipe, for any weights: exact where zero padding does not reach.
-    state = random_state(3)
     deviation, mean = (torch.tensor(x) * 255 for x in ([0.229, 0.224, 0.225], [0.485, 0.456, 0.406]))
     weight = state["features.0.weight"].flip(1)
     caffe = torch.tensor([123.68, 116.779, 103.939])
     bias = state["features.0.bias"] + (weight.sum((2, 3)) * (mean - caffe)).sum(1)
     folded = state | {"features.0.weight": weight * deviation.view(1, 3, 1, 1), "features.0.bias": bias}
     picture = torch.rand(1, 3, 24, 24) * 255
+    state, folded = (shortened(weights) for weights in (state, folded))
     one = Vgg19(state, "caffe")(picture, ["relu1_1"])["relu1_1"]
     other = Vgg19(folded, "torchvision")(picture, ["relu1_1"])["relu1_1"]
     assert torch.allclose(one[..., 1:-1, 1:-1], other[..., 1:-1, 1:-1], atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["new", "old"])
-def test_torchvisions_file_is_read_whatever_else_it_holds(kind: str, tmp_path: Path) -> None:
-    state = random_state()
+def test_torchvisions_file_is_read_whatever_else_it_holds(
+    state: dict[str, torch.Tensor], kind: str, tmp_path: Path
+) -> None:
     everything = {**state, "classifier.6.bias": torch.zeros(1000)}
     torch.save(everything, tmp_path / "vgg19.pth", _use_new_zipfile_serialization=kind == "new")
     vgg = load_vgg19(tmp_path / "vgg19.pth")
@@ -111,9 +124,10 @@ def test_vgg_is_frozen_and_stays_in_evaluation_mode_but_lets_gradients_through()
     assert picture.grad.abs().sum() > 0
 
 
-def test_a_layer_by_name_is_taken_or_the_deepest_there_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
-    whole = random_vgg19()
-    short = Vgg19({k: v for k, v in random_state().items() if int(k.split(".")[1]) <= 16}, "caffe")
+def test_a_layer_by_name_is_taken_or_the_deepest_there_is_said_aloud(
+    state: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, short = Vgg19(state, "caffe"), Vgg19(shortened(state, 16), "caffe")
     with caplog.at_level(logging.WARNING, "midframe"):
         assert choose_layer(whole) == "relu4_4"
         assert choose_layer(short, "relu2_2") == "relu2_2"
@@ -125,16 +139,16 @@ def test_a_layer_by_name_is_taken_or_the_deepest_there_is_said_aloud(caplog: pyt
 
 
 def test_the_fetched_file_is_found_and_its_absence_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path))
     with pytest.raises(WeightsError, match="midframe models fetch vgg19"):
         find_vgg19()
     place = tmp_path / "models" / "vgg19-dcbb9e9d.pth"
     place.parent.mkdir()
-    torch.save(random_state(), place)
+    torch.save(shortened(state, 2), place)
     assert find_vgg19() == place
-    assert load_vgg19(find_vgg19()).deepest == "relu5_4"
+    assert load_vgg19(find_vgg19()).deepest == "relu1_2"
 
 
 def test_layers_beyond_the_file_are_refused_by_name(tmp_path: Path) -> None:
