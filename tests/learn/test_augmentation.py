@@ -353,6 +353,24 @@ def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, object]) -> 
         Augmentation(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_nothing_but_the_numbers_drawn_comes_from_the_processor(name: str) -> None:
+    # The meta device refuses any operation with a tensor of another one.
+    for sample in range(6):
+        window = torch.empty(3, 3, 120, 200, dtype=torch.uint8, device="meta")
+        result, plan = augment(window, generator_for(0, 0, sample), PRESETS[name], return_plan=True)
+        assert (result.device.type, result.shape, result.dtype) == ("meta", (3, 3, 40, 40), torch.float32)
+        assert plan == augmentation.plan((3, 3, 120, 200), generator_for(0, 0, sample), PRESETS[name])
+
+
+def test_the_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for rows in (32, 7, 1000):
+        monkeypatch.setattr("midframe.learn.resampling._BLOCK", rows)
+        results.append(augment(noise(), generator_for(0, 0, 3), PRESETS["guided"]))
+    assert all(torch.allclose(result, results[0], atol=1e-3) for result in results)
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_same_is_drawn_and_the_pixels_stay_there() -> None:
     for how in PRESETS.values():
