@@ -21,6 +21,10 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, tor
 LAYOUTS = ["contiguous", "channels_last", "slice", "transposed", "expanded"]
 
 
+SMALL_MAPS = [(5, 3, 2, torch.float32), (3, 1, 4, torch.float32), (5, 3, 2, torch.bfloat16), (7, 1, 2, torch.float32)]
+"""Taps, channels, scale and type of kernel maps that Halide upsamples as it reads them."""
+
+
 @dataclass(frozen=True)
 class Case:
     batch: int
@@ -202,3 +206,53 @@ def test_composite_without_outer_part_is_the_dense_operator_bit_for_bit() -> Non
         dense = separable_convolution(image, vertical, horizontal, backend=backend)  # type: ignore[call-overload]
         taps = TapPattern.composite(5, 0, "literal")
         assert torch.equal(dense, separable_convolution(image, vertical, horizontal, taps=taps, backend=backend))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(("taps", "channels", "scale", "kind"), SMALL_MAPS)
+@settings(max_examples=15, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    border=st.sampled_from(["zero", "replicate"]),
+    image_layout=st.sampled_from(LAYOUTS),
+    kernel_layout=st.sampled_from(LAYOUTS),
+    seed=st.integers(0, 1 << 30),
+)
+def test_small_maps(
+    taps: int,
+    channels: int,
+    scale: int,
+    kind: torch.dtype,
+    batch: int,
+    height: int,
+    width: int,
+    border: str,
+    image_layout: str,
+    kernel_layout: str,
+    seed: int,
+) -> None:
+    """Maps upsampled as they are read, by Halide, against maps upsampled first, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = (batch, taps, height, width)
+    picture = (batch, channels, height * scale, width * scale)
+    image, vertical, horizontal = (torch.randn(shape, generator=generator) for shape in (picture, maps, maps))
+    given_types = [image, vertical.to(kind), horizontal.to(kind)]
+    grad = torch.randn(image.shape, generator=generator)
+
+    def run(backend: str, tensors: list[Tensor]) -> list[Tensor]:
+        tensors = [t.requires_grad_() for t in tensors]
+        with poisoned():
+            out = separable_convolution(
+                *tensors, border=border, scale=scale, backend=backend  # type: ignore[call-overload]
+            )  # fmt: skip
+            return [out.detach(), *torch.autograd.grad(out, tensors, grad.to(out.dtype))]
+
+    layouts = (image_layout, kernel_layout, kernel_layout)
+    laid = [laid_out(t, layout) for t, layout in zip(given_types, layouts, strict=True)]
+    right = run("reference", [t.detach().double() for t in laid])
+    for got, true, source in zip(run("halide", laid), right, (image, *given_types), strict=True):
+        assert got.shape == true.shape
+        assert got.dtype == source.dtype
+        error, size = (got.double() - true).norm(), true.norm()
+        assert error <= TOLERANCE[source.dtype] * size + 1e-6, f"{error} for {size}"

@@ -33,6 +33,32 @@ def test_opcheck(backend: str, layout: torch.memory_format) -> None:
     torch.library.opcheck(operators.separable_convolution_gradient_image, (grad, vertical, horizontal, *options))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_opcheck_of_small_maps(layout: torch.memory_format) -> None:
+    image, maps = torch.randn(2, 3, 8, 10), torch.randn(2, 2, 5, 4, 5)
+    image = image.contiguous(memory_format=layout).requires_grad_()
+    vertical, horizontal = (kernels.contiguous(memory_format=layout).requires_grad_() for kernels in maps)
+    operators = torch.ops.midframe
+    torch.library.opcheck(operators.separable_convolution_upsampled, (image, vertical, horizontal, 2, True))
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", *BACKENDS])
+def test_small_maps_compiled_whole(backend: str) -> None:
+    def step(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+        out = separable_convolution(
+            image, vertical, horizontal, border="replicate", scale=2, backend=backend  # type: ignore[call-overload]
+        )  # fmt: skip
+        return torch.sin(out).sum()
+
+    torch.manual_seed(2)
+    tensors = torch.randn(1, 3, 8, 6), torch.randn(1, 5, 4, 3), torch.randn(1, 5, 4, 3)
+    plain, traced = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
+    step(*plain).backward()
+    torch.compile(step, fullgraph=True, backend="aot_eager")(*traced).backward()
+    for one, other in zip(plain, traced, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference", *BACKENDS])
 def test_compiled_whole(backend: str) -> None:
     """One graph, forward and backward, with every option in it."""

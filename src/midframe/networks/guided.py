@@ -150,7 +150,8 @@ class Guided(InterpolationNetwork):
 
         kernels = _sum_to_one(free.reshape(batch, 2, 2, self.taps, *answer.shape[2:]))
         shares = torch.stack((blends[-1], 1 - blends[-1]), 1)
-        vertical, horizontal = kernels[:, :, 0] * shares, kernels[:, :, 1]
+        upright, horizontal = kernels.unbind(2)
+        vertical = upright * shares
         warped = warp(pair, _each(motions[-1] * 2))
         parts = separable_convolution(
             warped, vertical.flatten(0, 1), horizontal.flatten(0, 1), border="replicate", scale=2
@@ -267,9 +268,9 @@ def _unit(features: Tensor) -> Tensor:
 
 def _sum_to_one(taps: Tensor) -> Tensor:
     """Kernels `[B, 2, 2, T, h, w]` out of free taps: less their mean, plus a delta."""
-    kernels: Tensor = taps - taps.mean(3, keepdim=True)
-    kernels[:, :, :, taps.shape[3] // 2] += 1
-    return kernels
+    delta = torch.zeros(taps.shape[3], dtype=taps.dtype, device=taps.device)
+    delta[taps.shape[3] // 2] = 1
+    return taps - taps.mean(3, keepdim=True) + delta.view(-1, 1, 1)
 
 
 def _each(maps: Tensor) -> Tensor:

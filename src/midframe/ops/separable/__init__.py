@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.separable import registration
+from midframe.ops.backends import choose
+from midframe.ops.separable import registration, upsampled
 from midframe.ops.separable.reference import separable_convolution_reference
 from midframe.ops.taps import TapPattern
 
 Border = Literal["zero", "replicate"]
+_NAME = "separable_convolution"
 Backend = Literal["auto", "reference", "halide", "triton", "torch"]
 
 
@@ -101,6 +103,10 @@ def separable_convolution(
         taps = TapPattern.dense(vertical.shape[1])
     _check(image, vertical, horizontal, taps, border, scale)
     replicate = border == "replicate"
+    plain = not normalise and not return_weights
+    if plain and upsampled.suits(image, taps, scale) and choose(_NAME, backend, (image, vertical)) == "halide":
+        made: Tensor = upsampled.separable_convolution_upsampled(image, vertical, horizontal, scale, replicate)
+        return made
     if scale != 1:
         vertical = F.interpolate(vertical, scale_factor=float(scale), mode="bilinear", align_corners=False)
         horizontal = F.interpolate(horizontal, scale_factor=float(scale), mode="bilinear", align_corners=False)
