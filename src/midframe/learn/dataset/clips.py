@@ -74,6 +74,9 @@ class Cut:
         return f"{self.path}, clips {self.first} to {self.first + len(self.clips) - 1}"
 
     def do(self, beat: Beat) -> bytes:
+        import torch
+
+        torch.set_num_threads(1)  # there is a process for each core
         samples, clips, clock = [], [], Clock()
         for number, note, sample in _cut(self, clock):
             clips.append({"clip": number, **note})

@@ -20,6 +20,8 @@ def mean_motion(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """
     factor = -(-max(first.shape[:2]) // FINEST)
     a, b = (_shrunk(_luma(picture), factor) for picture in (first, second))
+    if min(a.shape) < BLOCK:
+        return 0.0
     levels = [(a, b)]
     while min(levels[-1][0].shape) >= 4 * BLOCK:
         levels.append((_shrunk(levels[-1][0], 2), _shrunk(levels[-1][1], 2)))
@@ -53,12 +55,10 @@ class _Search:
     """Blocks of `a`, looked for in `b`. Costs are sums of absolute differences `[rows, columns]`."""
 
     def __init__(self, a: Luma, b: Luma) -> None:
-        height, width = a.shape
-        a = np.pad(a, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
         self.shape = rows, columns = a.shape[0] // BLOCK, a.shape[1] // BLOCK
-        self.blocks = a.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2)
-        room = ((BLOCK, BLOCK - height % BLOCK + BLOCK), (BLOCK, BLOCK - width % BLOCK + BLOCK))
-        self.windows: NDArray[Any] = sliding_window_view(np.pad(b, room, mode="edge"), (BLOCK, BLOCK))
+        whole = a[: rows * BLOCK, : columns * BLOCK]
+        self.blocks = whole.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2)
+        self.windows: NDArray[Any] = sliding_window_view(np.pad(b, BLOCK, mode="edge"), (BLOCK, BLOCK))
         self.y, self.x = np.meshgrid(*(np.arange(n) * BLOCK + BLOCK for n in self.shape), indexing="ij")
 
     def cost(self, motion: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -95,6 +95,7 @@ class _Search:
             bend = before + after - 2 * cost
             added[..., axis] = np.where(bend > 0, np.clip((before - after) / np.maximum(2 * bend, 1), -0.5, 0.5), 0)
         added[stands] *= np.abs(added[stands]) > QUIET
+        added[cost == 0] = 0
         return added
 
 

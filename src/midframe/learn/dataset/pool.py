@@ -173,9 +173,6 @@ def _name(code: int) -> str:
 def _serve(pipe: Connection) -> None:
     """What a worker does: one job after the other, until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
-    import torch
-
-    torch.set_num_threads(1)
     while True:
         try:
             job: Job = pipe.recv()

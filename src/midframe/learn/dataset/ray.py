@@ -50,9 +50,6 @@ def _run(ray: Any, places: int, waiting: deque[Job]) -> Results:
 
 def _do(job: Job) -> bytes | MidframeError:
     """One job, on a machine of the cluster. An error that was foreseen is its result."""
-    import torch
-
-    torch.set_num_threads(1)
     try:
         return job.do(lambda: None)
     except MidframeError as error:
