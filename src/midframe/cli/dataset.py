@@ -112,6 +112,39 @@ def build(
     return 0
 
 
+@app.command()
+def preview(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that was built.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture that is drawn: a .png.")],
+    split: Annotated[str, typer.Option(help="train or held.")] = "train",
+    batches: Annotated[int, typer.Option(help="How many batches are drawn.")] = 2,
+    augmentation: Annotated[str, typer.Option(help="Whose: paper, repository or guided.")] = "paper",
+    seed: Annotated[int, typer.Option(help="Decides how the samples are augmented.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    """Draw sample training batches, and histograms of motion and difference.
+
+    midframe dataset preview data --out data.png
+    """
+    from midframe.learn.dataset.preview import draw_preview
+
+    if batches < 1:
+        raise SettingError(f"--batches {batches}: give 1 at least")
+    chosen_split: Any = _one_of("--split", split, "train", "held")
+    way: Any = _one_of("--augmentation", augmentation, "paper", "repository", "guided")
+    found = draw_preview(folder, out, split=chosen_split, batches=batches, seed=seed, way=way)
+    if not json:
+        say(f"{out}: {found['samples']} samples ({split}), median motion {found['motion'].get('p50', 0):g} pixels")
+    emit({"schema": "midframe.dataset/1", "ok": True, "output": {"path": str(out)}, **found}, json, None)
+
+
+def _one_of(option: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise SettingError(f"{option} is {' or '.join(allowed)}, not '{value}'")
+    return value
+
+
 def _fraction(option: str, text: str) -> Fraction:
     try:
         return Fraction(text)

@@ -129,7 +129,7 @@ def test_no_good_window_is_passed_over(film: list[tuple[float, float, float]], s
         {"clips": 0},
         {"seconds": Fraction(0)},
         {"size": (720, 1280)},
-        {"least_difference": 3000.0},
+        {"least_difference": 4000.0},
         {"least_step": 1.5},
         {"most_jitter": 1.0},
         {"jpeg": 101},

@@ -32,9 +32,9 @@ class DatasetSettings:
     seconds: Fraction = Fraction(1)
     size: tuple[int, int] = (1280, 720)
     least_lines: int = 184
-    least_difference: float = 4.0
-    most_difference: float = 2500.0
-    most_distance: float = 0.5
+    least_difference: float = 2.0
+    most_difference: float = 3700.0
+    most_distance: float = 0.6
     least_step: float = 0.2
     least_deviation: float = 8.0
     most_jitter: float = 0.1
