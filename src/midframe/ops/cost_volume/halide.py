@@ -143,8 +143,10 @@ def _gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     moved = _moved(values, (x, y, kx, ky, n), away[n], radius, -1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     back[x, y, kx, ky, n] = hl.select(inside, share * hl.select(middle == 1, values[x, y, kx, ky, n], moved), 0.0)
-    back.compute_root().reorder_storage(kx, ky, x, y, n).reorder(kx, ky, x, y, n)
-    _in_strips(back)
+    # Planes, so that 16 pixels of a displacement move alike.
+    for planes in (values, back):
+        planes.compute_root().reorder(x, kx, ky, y, n).vectorize(x, LANES, hl.TailStrategy.RoundUp)
+        _in_strips(planes)
     back.specialize(middle == 1)
 
     outs = []
