@@ -49,6 +49,13 @@ class DeviceError(MidframeError):
     exit_code = 5
 
 
+class TrainingError(MidframeError):
+    """A training run that cannot go on, such as at a loss that is not finite: exit code 3."""
+
+    code = "training"
+    exit_code = 3
+
+
 class Cancelled(MidframeError):  # noqa: N818 - it is an answer to a request, not a fault
     """The work was stopped by its cancel token or by a signal: exit code 130."""
 

@@ -1,0 +1,43 @@
+"""Checkpoints: all of a run's state in one file that is whole or is not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midframe.errors import InputError, OutputError
+
+FORMAT = "midframe-checkpoint/1"
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a run's state: tensors, numbers, strings, lists and dictionaries of them.
+
+    The file is written beside `path`, reaches the disk, and takes its name in one step: who is killed at any moment
+    finds the last whole one. Raises `OutputError`.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a run's state, on the CPU; only tensors and plain values are ever read. Raises `InputError`."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no checkpoint that can be read: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path} is no checkpoint of the format {FORMAT}")
+    return state

@@ -1,0 +1,212 @@
+"""What a training run is told: one frozen dataclass, read from TOML, with the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from midframe.errors import SettingError
+
+Schedule = Literal["paper", "repository", "cosine", "constant"]
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What samples are made of."""
+
+    shards: tuple[str, ...] = ()
+    """Folders that `midframe dataset build` wrote."""
+    augmentation: Literal["paper", "repository", "guided"] = "paper"
+    crop: int | None = None
+    """Side of a sample in pixels; none: the augmentation's own."""
+    offset: int | None = None
+    """How far the outer frames are moved at most, in pixels; none: the augmentation's own."""
+    drawn: float = 0.0
+    """The share of samples that are drawn, with exact middles and motion, out of pictures of the data set."""
+    balance: bool = False
+    """Pick films alike, and what moves more often than what does not; else each window once an epoch."""
+    times: bool = False
+    """Also times other than the middle, and frames further apart, out of windows longer than three."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The weight of each loss; a loss of weight 0 is not computed."""
+
+    perceptual: float = 0.0
+    reconstruction: float = 0.0
+    adversarial: float = 0.0
+    luminosity: float = 0.0
+    charbonnier: float = 0.0
+    laplacian: float = 0.0
+    census: float = 0.0
+    merged: float = 0.0
+    """Guided only: at each level, the frames brought together by its motion and blended, against the target."""
+    warped: float = 0.0
+    """Guided only: at each level, either frame moved, against the target; fades."""
+    motion: float = 0.0
+    """Guided only: distance in pixels from the exact motion of drawn samples; fades to a quarter."""
+    teacher: float = 0.0
+    """Guided only: distance in pixels from the motion that DIS finds; fades to nothing."""
+    fade: float = 0.4
+    """The part of the run after which what fades has faded."""
+    vgg: str | None = None
+    """The file of VGG-19; none: the one that `midframe models fetch vgg19` brought."""
+    layer: str = "relu4_4"
+    """Of VGG-19, for the perceptual loss; the deepest the file holds where it does not reach that far."""
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How weights move."""
+
+    rate: float = 0.0006
+    schedule: Schedule = "paper"
+    warmup: int = 0
+    """Steps over which the rate rises."""
+    weight_decay: float = 0.0
+    clip: float | None = None
+    """The largest norm of the gradients, all together."""
+    clip_each: float | None = None
+    """The largest norm of each tensor's gradient (the author's code: 5)."""
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """The other player; it plays where the adversarial loss has a weight."""
+
+    rate: float = 0.0001
+    base: str = "pool5"
+    """The layer of VGG-19 it looks at; the deepest pooling or rectifier the file holds where it does not reach."""
+    smoothing: float = 0.0
+    dropout: float = 0.5
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run."""
+
+    network: str = "paper"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the network's class takes."""
+    start: str | None = None
+    """A weights file to go on from."""
+    data: Data = Data()
+    losses: Losses = Losses()
+    optimiser: Optimiser = Optimiser()
+    discriminator: Discriminator = Discriminator()
+    batch: int = 6
+    samples: int = 10_000_000
+    """How many samples the run sees, unless it has so many minutes."""
+    minutes: float | None = None
+    """How long the run may take: turned into samples once its speed is known, and kept."""
+    seed: int = 1
+    precision: Precision = "auto"
+    shares: int = 1
+    """Parts of a batch that are worked on side by side, a thread each (CPU)."""
+    workers: int = 0
+    """Processes that make samples; none: a thread does, which is enough for a CPU."""
+    average: float = 0.999
+    """Of the moving average of the weights, a step; 0 for none."""
+    depths: tuple[int, ...] = ()
+    """Guided only: how many times the coarsest decoder runs, one a step in turn; none: by the size of the picture."""
+    log_every: int = 50
+    evaluate_every: int = 1000
+    checkpoint_every: int = 500
+    licence: str = "MIT"
+    """Of the weights."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.shares < 1 or self.batch % self.shares:
+            raise SettingError(f"a batch of {self.batch} cannot be cut into {self.shares} equal shares")
+        if not 0 <= self.data.drawn <= 1:
+            raise SettingError(f"the share of drawn samples is from 0 to 1; got {self.data.drawn}")
+        if self.losses.adversarial and self.shares > 1 and self.discriminator.dropout:
+            raise SettingError("shares of a batch draw the discriminator's dropout in any order: shares = 1 is needed")
+        if self.samples < 1 or (self.minutes is not None and not self.minutes > 0):
+            raise SettingError("a run has at least one sample, and more than no minutes")
+        if self.network != "guided" and any(getattr(self.losses, name) for name in GUIDED_LOSSES):
+            raise SettingError(f"the losses {', '.join(GUIDED_LOSSES)} are of the network guided, not {self.network}")
+
+
+GUIDED_LOSSES = ("merged", "warped", "motion", "teacher")
+
+PRESETS: dict[str, Config] = {
+    "paper": Config(losses=Losses(perceptual=1.0, reconstruction=0.4, adversarial=0.8)),
+    "repository": Config(
+        settings={"initialisation": "glorot", "centre_tap": False},
+        data=Data(augmentation="repository"),
+        losses=Losses(perceptual=1.0, reconstruction=0.2, adversarial=1.0),
+        optimiser=Optimiser(schedule="repository", clip_each=5.0),
+        discriminator=Discriminator(smoothing=0.125, dropout=0.0),
+    ),
+    "guided": Config(
+        network="guided",
+        data=Data(augmentation="guided", drawn=0.4, balance=True, times=True),
+        losses=Losses(charbonnier=1.0, laplacian=0.1, merged=0.2, warped=0.1, motion=1.0, teacher=0.5),
+        optimiser=Optimiser(rate=0.001, schedule="cosine", warmup=300, weight_decay=1e-4, clip=255.0),
+        batch=16,
+        samples=1_000_000,
+        shares=2,
+        depths=(1, 1, 1, 2),
+    ),
+}
+"""`paper` and `repository` (the report and its author's code) and `guided` (ours)."""
+
+
+def read_config(source: str | Path | dict[str, Any]) -> Config:
+    """A run's settings: the name of a preset, a TOML file, or tables as TOML gives them.
+
+    A file or tables may say `preset = NAME`; what else they say replaces that of the preset. Unknown names and values
+    of the wrong type raise `SettingError`.
+    """
+    if isinstance(source, dict):
+        return _from_tables(source, "these settings")
+    if str(source) in PRESETS:
+        return PRESETS[str(source)]
+    import tomllib
+
+    try:
+        tables = tomllib.loads(Path(source).read_text("utf-8"))
+    except OSError as error:
+        presets = ", ".join(PRESETS)
+        raise SettingError(
+            f"'{source}' is no preset ({presets}) and no file that can be read: {error.strerror}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{source} is no TOML: {error}") from error
+    return _from_tables(tables, str(source))
+
+
+def tables(config: Config) -> dict[str, Any]:
+    """A run's settings as plain tables: `read_config` of them gives the run back."""
+    return dataclasses.asdict(config)
+
+
+def _from_tables(tables: dict[str, Any], where: str) -> Config:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    given = dict(tables)
+    preset = given.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise SettingError(f"{where}: there is no preset '{preset}'; there are: {', '.join(PRESETS)}")
+    base = dataclasses.asdict(PRESETS[preset] if preset else Config())
+    try:
+        adapter = TypeAdapter(Config, config=ConfigDict(extra="forbid"))
+        return adapter.validate_python(_merged(base, given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "settings"
+        raise SettingError(f"{where}: {place}: {first['msg']}; got {first.get('input')!r}") from error
+
+
+def _merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in given.items():
+        below = merged.get(name)
+        is_table = isinstance(value, dict) and isinstance(below, dict) and name != "settings"
+        merged[name] = _merged(below, value) if is_table and isinstance(below, dict) else value
+    return merged

@@ -1,0 +1,110 @@
+"""A data set held in memory: every window decoded once, for training that never waits for a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from midframe.errors import InputError
+from midframe.learn.dataset.shards import Sample, Split, decode, read_shards
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Windows of consecutive frames, and where each comes from.
+
+    windows: uint8 `[N, 3, H, W]` RGB each, of sizes of their own. films: the number of each one's film. names: the
+    films' file names by number. motions: pixels between neighbouring frames of each, roughly.
+    """
+
+    windows: tuple[Tensor, ...]
+    films: Tensor
+    names: tuple[str, ...]
+    motions: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the windows take."""
+        return sum(window.nbytes for window in self.windows)
+
+    @cached_property
+    def chances(self) -> Tensor:
+        """How probable each window is in a balanced run, `[windows]`: films alike, and more where more moves."""
+        weights = self.motions.clamp(0.5, 24).sqrt()
+        for film in range(len(self.names)):
+            own = self.films == film
+            weights[own] /= weights[own].sum().clamp_min(1e-9)
+        return weights / weights.sum()
+
+    @cached_property
+    def textures(self) -> list[Tensor]:
+        """The middle frame of each window, `[3, H, W]`, for drawn samples."""
+        return [window[len(window) // 2] for window in self.windows]
+
+    def save(self, path: Path) -> Stored:
+        """Write the windows' pixels into one file, from where any number of processes read them without a copy each."""
+        with path.open("wb") as file:
+            for window in self.windows:
+                file.write(window.cpu().numpy().tobytes())
+        shapes = tuple(tuple(window.shape) for window in self.windows)
+        return Stored(path, shapes, self.films, self.names, self.motions)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A packed data set in a file: what is sent to another process. See `Packed.save`."""
+
+    path: Path
+    shapes: tuple[tuple[int, ...], ...]
+    films: Tensor
+    names: tuple[str, ...]
+    motions: Tensor
+
+    def open(self) -> Packed:
+        """The data set, its pixels in the file's pages."""
+        pixels = torch.from_numpy(np.memmap(self.path, np.uint8, "c"))
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        windows = [part.view(shape) for part, shape in zip(torch.split(pixels, sizes), self.shapes, strict=True)]
+        return Packed(tuple(windows), self.films, self.names, self.motions)
+
+
+def read_packed(
+    folders: Sequence[str | Path],
+    split: Split = "train",
+    *,
+    threads: int = 2,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Packed:
+    """Decode all samples of a split (`train`, `held`) of data set folders into memory.
+
+    progress is told the number of windows so far. Raises `InputError` for a folder without samples to train on.
+    """
+    windows: list[Tensor] = []
+    films: list[str] = []
+    motions: list[float] = []
+
+    def decoded(sample: Sample) -> tuple[Tensor, dict[str, Any]]:
+        frames = np.stack([decode(frame) for frame in sample.frames])
+        return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))), dict(sample.info)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for folder in folders:
+            before = len(windows)
+            for window, info in pool.map(decoded, read_shards(folder, split)):
+                windows.append(window)
+                films.append(str(info["name"]))
+                motions.append(float(info["motion"]) / (len(window) - 1))
+                progress(len(windows))
+            if len(windows) == before and split == "train":
+                raise InputError(f"{folder} holds no samples to train on; midframe dataset build makes them")
+    names = tuple(sorted(set(films)))
+    numbers = torch.tensor([names.index(name) for name in films], dtype=torch.long)
+    return Packed(tuple(windows), numbers, names, torch.tensor(motions))
