@@ -63,7 +63,7 @@ def _forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
 
     image, (motion, scale) = maps("image", layout, dtype), _motion_inputs()
     x, y, c, n = variables()
-    place = _place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
+    place = _Place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
     a, b = place[x, y, n][2], place[x, y, n][3]
     corner = _corners(image, place[x, y, n], c, n, dtype)
     upper = (1 - a) * corner(0, 0) + a * corner(1, 0)
@@ -71,7 +71,7 @@ def _forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     out = hl.Func("out")
     out[x, y, c, n] = write((1 - b) * upper + b * lower, dtype)
     row = strips(out, layout)
-    place.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+    place.at(out, row)
     return [image, motion, scale], [out]
 
 
@@ -81,7 +81,7 @@ def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[An
     grad, (motion, scale) = maps("grad", layout, dtype), _motion_inputs()
     x, y, c, n = variables()
     width, height = grad.dim(0).extent(), grad.dim(1).extent()
-    place = _place(motion, scale, width, height)
+    place = _Place(motion, scale, width, height)
     r = hl.RDom([(0, 2), (0, 2), (0, width), (0, height)])
     left, top, a, b = (place[r[2], r[3], n][k] for k in range(4))
     to_x = hl.clamp(left + r[0], 0, width - 1)
@@ -103,7 +103,7 @@ def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[An
         out.fuse(c, n, task).parallel(task)
         total.compute_at(out, task).vectorize(x, LANES, hl.TailStrategy.RoundUp)
         total.update().unroll(r[0]).unroll(r[1])
-    place.compute_at(out, task).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+    place.at(out, task)
     return [grad, motion, scale], [out]
 
 
@@ -114,7 +114,7 @@ def _gradient_motion(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[A
     grad = maps("grad", layout, dtype)
     x, y, c, n = variables()
     channels = image.dim(2).extent()
-    place = _place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
+    place = _Place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
     a, b = place[x, y, n][2], place[x, y, n][3]
 
     def slopes(channel: Any) -> tuple[Any, Any]:
@@ -153,7 +153,7 @@ def _gradient_motion(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[A
         part.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
         part.update().reorder(x, blocks[0]).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
     out.fuse(group, n, task).parallel(task)
-    place.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+    place.at(out, row)
     return [grad, image, motion, scale], [out]
 
 
@@ -164,38 +164,51 @@ def _motion_inputs() -> tuple[Any, Any]:
     return hl.ImageParam(hl.Float(32), 4, "motion"), hl.Param(hl.Int(32), "scale")
 
 
-def _place(motion: Any, scale: Any, width: Any, height: Any) -> Any:
+class _Place:
     """For a pixel (x, y, n): the corner read (column, row), weights of the next, and whether it may move (x, y)."""
+
+    def __init__(self, motion: Any, scale: Any, width: Any, height: Any) -> None:
+        import halide as hl
+
+        x, y, c, n = variables()
+        self.scale = scale
+        # The motion upsampled to the picture's rows, then to its columns.
+        self.rows, self.values = hl.Func("motion_rows"), hl.Func("place")
+        top, bottom, b = _between(y, scale, motion.dim(1).extent())
+        self.rows[x, y, c, n] = (1 - b) * motion[x, top, c, n] + b * motion[x, bottom, c, n]
+        left, right, a = _between(x, scale, motion.dim(0).extent())
+        values, free = [], []
+        for axis, (at, extent) in enumerate(((x, width), (y, height))):
+            upsampled = (1 - a) * self.rows[left, y, axis, n] + a * self.rows[right, y, axis, n]
+            position = at + hl.select(scale == 1, motion[x, y, axis, n], upsampled)
+            last = hl.cast(hl.Float(32), extent - 1)
+            kept = hl.select(position > 0, hl.min(position, last), 0.0)
+            corner = hl.clamp(hl.cast(hl.Int(32), kept), 0, extent - 1)
+            values.append((corner, kept - corner))
+            free.append(hl.select((position > 0) & (position < last), 1.0, 0.0))
+        (corner_x, weight_x), (corner_y, weight_y) = values
+        self.values[x, y, n] = hl.Tuple([corner_x, corner_y, weight_x, weight_y, hl.f32(free[0]), hl.f32(free[1])])
+
+    def __getitem__(self, pixel: tuple[Any, ...]) -> Any:
+        return self.values[pixel]
+
+    def at(self, function: Any, loop: Any) -> None:
+        """Work it out once for all channels."""
+        import halide as hl
+
+        x, y, _, _ = variables()
+        self.values.compute_at(function, loop).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+        self.values.specialize(self.scale == 1)
+        self.rows.compute_at(self.values, y).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+
+
+def _between(at: Any, scale: Any, extent: Any) -> tuple[Any, Any, Any]:
+    """The two map pixels that a pixel of the picture lies between, and the weight of the second."""
     import halide as hl
 
-    x, y, _, n = variables()
-    u, v = (_motion_at(motion, scale, x, y, axis, n) for axis in (0, 1))
-    place = hl.Func("place")
-    values, free = [], []
-    for position, extent in ((x + u, width), (y + v, height)):
-        last = hl.cast(hl.Float(32), extent - 1)
-        kept = hl.select(position > 0, hl.min(position, last), 0.0)
-        corner = hl.clamp(hl.cast(hl.Int(32), kept), 0, extent - 1)
-        values.append((corner, kept - corner))
-        free.append(hl.select((position > 0) & (position < last), 1.0, 0.0))
-    (left, a), (top, b) = values
-    place[x, y, n] = hl.Tuple([left, top, a, b, hl.f32(free[0]), hl.f32(free[1])])
-    return place
-
-
-def _motion_at(motion: Any, scale: Any, x: Any, y: Any, axis: int, n: Any) -> Any:
-    """One axis of the motion at a pixel of the picture, upsampled bilinearly where it is smaller."""
-    import halide as hl
-
-    corners = []
-    for at, extent in ((x, motion.dim(0).extent()), (y, motion.dim(1).extent())):
-        place = hl.max((at + 0.5) / hl.cast(hl.Float(32), scale) - 0.5, 0.0)
-        near = hl.clamp(hl.cast(hl.Int(32), place), 0, extent - 1)
-        corners.append((near, hl.min(near + 1, extent - 1), place - near))
-    (left, right, a), (top, bottom, b) = corners
-    upper = (1 - a) * motion[left, top, axis, n] + a * motion[right, top, axis, n]
-    lower = (1 - a) * motion[left, bottom, axis, n] + a * motion[right, bottom, axis, n]
-    return (1 - b) * upper + b * lower
+    place = hl.max((at + 0.5) / hl.cast(hl.Float(32), scale) - 0.5, 0.0)
+    near = hl.clamp(hl.cast(hl.Int(32), place), 0, extent - 1)
+    return near, hl.min(near + 1, extent - 1), place - near
 
 
 def _corners(image: Any, place: Any, channel: Any, n: Any, dtype: torch.dtype) -> Any:
