@@ -12,6 +12,7 @@ from midframe.cli.dataset import app as dataset
 from midframe.cli.frame import frame
 from midframe.cli.info import info
 from midframe.cli.models import app as models
+from midframe.cli.train import curves, train
 
 app = typer.Typer(
     name="midframe",
@@ -25,6 +26,8 @@ app.command()(frame)
 app.command()(info)
 app.add_typer(models, name="models")
 app.add_typer(dataset, name="dataset")
+app.command()(train)
+app.command()(curves)
 
 
 def _version(wanted: bool) -> None:

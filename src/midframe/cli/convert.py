@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import check_json_file, emit, say
+from midframe.cli.report import check_json_file, clock, emit, say
 from midframe.errors import SettingError
 
 if TYPE_CHECKING:
@@ -171,14 +171,8 @@ class _Bar:
 def _words(progress: Progress) -> str:
     total = "" if progress.total is None else f" of {progress.total}"
     left = progress.seconds_left
-    rest = "" if left is None or left < 0 else f", {_clock(left)} left"
+    rest = "" if left is None or left < 0 else f", {clock(left)} left"
     return f"{progress.written}{total} frames, {progress.rate:.1f} a second{rest}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _print_plan(summary: Summary) -> None:
@@ -234,6 +228,6 @@ def _print_summary(summary: Summary) -> None:
     seconds = summary.seconds.get("total", 0.0)
     say(
         f"{summary.target}: {counts.written} frames from {counts.read} ({counts.made} made, "
-        f"{counts.repeated} repeated, {held} held) in {_clock(seconds)}, "
+        f"{counts.repeated} repeated, {held} held) in {clock(seconds)}, "
         f"{counts.written / max(seconds, 1e-9):.1f} a second" + ("" if summary.complete else "; NOT COMPLETE")
     )

@@ -19,6 +19,13 @@ def say(text: str) -> None:
         print(f"midframe: {text}", file=sys.stderr, flush=True)
 
 
+def clock(seconds: float) -> str:
+    """A span of time for a person: 1:05 or 2:00:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def emit(data: dict[str, Any], to_stdout: bool, path: Path | None) -> None:
     """The JSON object, where it was asked for. Raises `OutputError` where it cannot be written."""
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import Cancelled, InputError, OutputError, SettingError, TrainingError
+from midframe.errors import Cancelled, InputError, OutputError, TrainingError
 from midframe.learn import run_folder
 from midframe.learn.card import model_card
 from midframe.learn.checkpoints import load_checkpoint, save_checkpoint
@@ -55,10 +55,11 @@ class Progress:
 
 
 def train(
-    config: Config,
+    config: Config | None,
     out: str | Path,
     *,
-    resume: bool = False,
+    samples: int | None = None,
+    minutes: float | None = None,
     device: str | torch.device = "cpu",
     report: Callable[[Progress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -71,9 +72,9 @@ def train(
     curves.png, checkpoint.pt, best.safetensors (by PSNR on held-back films) and weights.safetensors (the last), each
     with its model card.
 
-    resume: go on from the folder's checkpoint, by the folder's settings; on a CPU the run ends with the same bits as
-    one that was never stopped. Of `config` only `samples` and `minutes` count then, where they differ from the run's:
-    its end is moved, and with it the rate.
+    config: none to go on with the run in the folder from its checkpoint, by its own settings; on a CPU it ends with the
+    same bits as a run that was never stopped. samples, minutes: when the run ends, instead of what the settings say; a
+    run that goes on may be given another end, which moves its rate.
     data, held: instead of reading `config.data.shards`.
 
     Each batch is a pure function of the step (`samples`). Started by `torchrun`, each process takes its own part of
@@ -87,7 +88,7 @@ def train(
         world = stack.enter_context(joined(device))
         if device.type == "cuda" and world.size > 1:
             device = torch.device("cuda", world.local)
-        config, state, checkpoint = _begin(config, out, resume, world)
+        config, state, checkpoint = _begin(config, out, samples, minutes, world)
         data = data or read_packed(config.data.shards, "train")
         if held is None and config.data.shards and world.leads:
             held = read_packed(config.data.shards, "held")
@@ -199,31 +200,36 @@ class _Pace:
         return said
 
 
-def _begin(config: Config, out: Path, resume: bool, world: World) -> tuple[Config, _State, dict[str, Any] | None]:
+def _begin(
+    config: Config | None, out: Path, samples: int | None, minutes: float | None, world: World
+) -> tuple[Config, _State, dict[str, Any] | None]:
     """The settings that hold, where the run stands, and its checkpoint if it goes on."""
     path = out / run_folder.CHECKPOINT
-    if not resume:
+    if config is not None:
         if path.exists() or (out / run_folder.LOG).exists():
             raise OutputError(f"{out} holds a run; --resume goes on with it, or name another folder")
-        if not config.data.shards and config.data.drawn == 0:
-            raise SettingError("a run needs data: name folders that midframe dataset build made")
+        config = _ending(config, samples, minutes)
         if world.leads:
             run_folder.begin(out, config)
         return config, _State(total=None if config.minutes else config.samples), None
     if not path.is_file():
         raise InputError(f"{out} holds no {run_folder.CHECKPOINT} to go on from")
     checkpoint = load_checkpoint(path)
-    kept = read_config(checkpoint["config"])
+    config = read_config(checkpoint["config"])
     state = _State(**{name: checkpoint[name] for name in ("step", "samples", "total", "seconds", "best")})
-    if config.minutes is not None and config.minutes != kept.minutes:
-        per_sample = state.seconds / max(1, state.samples)
-        step = kept.batch * world.size
-        more = max(0.0, config.minutes * 60 - state.seconds) / per_sample
-        state.total = state.samples + math.ceil(more / step) * step
-    elif config.samples != kept.samples and config.minutes is None:
-        state.total = config.samples
-    kept = replace(kept, samples=config.samples, minutes=config.minutes)
-    return kept, state, checkpoint
+    if minutes is not None:
+        a_step = config.batch * world.size
+        left = max(0.0, minutes * 60 - state.seconds) * state.samples / max(state.seconds, 1e-9)
+        state.total = state.samples + math.ceil(left / a_step) * a_step
+    elif samples is not None:
+        state.total = samples
+    return _ending(config, samples, minutes), state, checkpoint
+
+
+def _ending(config: Config, samples: int | None, minutes: float | None) -> Config:
+    if minutes is not None:
+        return replace(config, minutes=minutes)
+    return config if samples is None else replace(config, samples=samples, minutes=None)
 
 
 def _restore(who: Players, state: _State, checkpoint: dict[str, Any]) -> None:
