@@ -93,19 +93,16 @@ def gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, taps:
 
 
 def fold_border(padded: Tensor, reach: int, replicate: bool) -> Tensor:
-    """The gradient of a picture from that of the picture with `reach` pixels of border around it."""
+    """The gradient of a picture from that of the picture with `reach` pixels of border around it, which is used up."""
     if reach == 0:
         return padded
     right, below = padded.shape[-1] - reach, padded.shape[-2] - reach
-    inside = padded[..., reach:right].clone()
     if replicate:
-        inside[..., 0] += padded[..., :reach].sum(-1)
-        inside[..., -1] += padded[..., right:].sum(-1)
-    folded = inside[:, :, reach:below].clone()
-    if replicate:
-        folded[:, :, 0] += inside[:, :, :reach].sum(2)
-        folded[:, :, -1] += inside[:, :, below:].sum(2)
-    return folded
+        padded[..., reach] += padded[..., :reach].sum(-1)
+        padded[..., right - 1] += padded[..., right:].sum(-1)
+        padded[:, :, reach] += padded[:, :, :reach].sum(2)
+        padded[:, :, below - 1] += padded[:, :, below:].sum(2)
+    return padded[:, :, reach:below, reach:right].contiguous()
 
 
 def _by_tap(taps: TapPattern) -> bool:

@@ -112,12 +112,13 @@ def gradient_image(kernels: torch.dtype, channels: int, taps: int, scale: int) -
         for j in range(taps):
             column, phase, row = X + (p - j) // scale, (p - j) % scale, y - i
             weights = f.v[column, phase, i, row, n] * f.h[column, phase, j, row, n]
-            terms.append(weights * g[column, phase, c, row, n])
-    total[X, p, c, y, n] = _sum(terms)
-    out[f.x, y, c, n] = total[f.x // scale, f.x % scale, c, y, n]
+            terms.append([weights * g[column, phase, k, row, n] for k in range(channels)])
+    total[X, p, y, n] = hl.Tuple([_sum(term[k] for term in terms) for k in range(channels)])
+    made = total[f.x // scale, f.x % scale, y, n]
+    out[f.x, y, c, n] = hl.mux(c, [made[k] for k in range(channels)]) if channels > 1 else made
     out.bound(c, 0, channels)
     row, block, task = f.loops(out, c)
-    f.vectors(total.compute_at(out, block)).unroll(c)
+    f.vectors(total.compute_at(out, block))
     f.stage(out, row, None, task)
     f.phased(g, out, task)
     return [f.vertical, f.horizontal, grad_out], [out]

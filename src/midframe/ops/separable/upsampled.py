@@ -13,7 +13,7 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.ops.halide_build import Run, compiled
-from midframe.ops.halide_maps import like
+from midframe.ops.halide_maps import like, memory_format_of
 from midframe.ops.separable.chunked import fold_border
 from midframe.ops.taps import TapPattern
 
@@ -34,8 +34,7 @@ def separable_convolution_upsampled(
     out = torch.empty(image.shape, dtype=torch.float32)
     run = _pipeline("forward", vertical, image.shape[1], scale)
     run(_rows(image.float()), _rows(vertical), _rows(horizontal), int(replicate), out)
-    result = like(image)
-    return out if result.dtype is out.dtype and result.stride() == out.stride() else result.copy_(out)
+    return out.to(image.dtype).contiguous(memory_format=memory_format_of(image))
 
 
 @torch.library.custom_op("midframe::separable_convolution_upsampled_gradients", mutates_args=(), device_types="cpu")
@@ -58,7 +57,8 @@ def gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, scale
     padded = torch.empty((batch, channels, height + border, width + border), dtype=torch.float32)
     run = _pipeline("gradient_image", vertical, channels, scale)
     run(_rows(vertical), _rows(horizontal), _rows(grad_out.float()), padded)
-    return like(grad_out).copy_(fold_border(padded, border // 2, replicate))
+    grad = fold_border(padded, border // 2, replicate)
+    return grad.to(grad_out.dtype).contiguous(memory_format=memory_format_of(grad_out))
 
 
 @separable_convolution_upsampled.register_fake
