@@ -16,6 +16,10 @@ from midframe.ops import cost_volume, separable_convolution, warp
 
 SLOPE = 0.2
 """Of every leaky ReLU, the paper's."""
+SHARPNESS = 5.0
+"""How sharply good matches are told from bad ones at first; matches are cosines."""
+FASTER = 25.0
+"""What numbers that rule a whole level are multiplied by: Adam moves all weights alike, which is too slow for them."""
 GAIN = 0.1
 """Of the decoders' answers: one step of Adam changes all weights alike, and what a thousand of them say together would
 throw motions out of the picture, where they have no gradient to come back by."""
@@ -64,8 +68,13 @@ class Guided(InterpolationNetwork):
 
     **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
     the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions
-    start near the identity, a residual connection inside the weights: there are no additions to make. The decoders'
-    last convolutions start at zero, so the untrained network returns the weighted mean.
+    start near the identity, a residual connection inside the weights: there are no additions to make.
+
+    **Displacement.** Also added is the mean of the displacements that the cost volume compares, each as probable as its
+    match is good, times a learnt number, `trust`. Features of random filters match well enough for that number to grow
+    from the first step on, and its way back through the softmax teaches the features to match: without it learning
+    takes off many times later. These numbers and the decoders' last convolutions start at zero, so the untrained
+    network returns the weighted mean.
 
     **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta
     plus taps whose sum is zero, the vertical ones times the frame's share. All weights of a pixel add up to 1 by
@@ -114,7 +123,8 @@ class Guided(InterpolationNetwork):
     @property
     def averages(self) -> bool:  # type: ignore[override]
         """Whether it is still untrained: its answer is then the weighted mean."""
-        return not any(bool(part.head.weight.any()) for part in self.modules() if isinstance(part, _Decoder))
+        parts = [part for part in self.modules() if isinstance(part, _Decoder)]
+        return not any(bool(part.head.weight.any() or part.trust.any()) for part in parts)
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         return self.forward_levels(first, second, time).frame
@@ -142,9 +152,10 @@ class Guided(InterpolationNetwork):
             context = torch.cat((state, time.view(batch, 1, 1, 1).expand(place)), 1)
             matched = cost_volume(moved, radius=decoder.radius, time=time, context=context)
             hidden, answer = decoder(matched, hidden)
+            found = decoder.displacement(matched)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
             change, free = answer.split([5, answer.shape[1] - 5], 1)
-            state = state + change
+            state = state + change + torch.cat((-found, found, torch.zeros_like(found[:, :1])), 1)
             motions.append(state[:, :4] * scale)
             blends.append(torch.sigmoid(state[:, 4:] + torch.logit(1 - time).view(batch, 1, 1, 1)))
 
@@ -172,10 +183,10 @@ class Guided(InterpolationNetwork):
     def _encode(self, pair: Tensor) -> list[Tensor]:
         """The features of frames `[2B, 3, H, W]` at 1/2, 1/4, 1/8 and 1/16."""
         maps, pyramid = pair.to(self._working_type(pair)), []
-        for encoder in self.encoders:
+        for encoder in [part for part in self.encoders if isinstance(part, _Encoder)]:
             maps = encoder(maps)
-            pyramid.append(maps)
-        return [*pyramid[:2], *map(_unit, pyramid[2:])]
+            pyramid.append(_comparable(maps, encoder.centre * FASTER))
+        return pyramid
 
     def _working_type(self, frames: Tensor) -> torch.dtype:
         if self.precision == "bfloat16" or (
@@ -228,7 +239,10 @@ class _Encoder(nn.Module):
     def __init__(self, channels: int, out: int, kernel: int, inner: int) -> None:
         super().__init__()
         self.enter = _convolution(channels, out, kernel, stride=2)
+        with torch.no_grad():  # filters of no sum tell textures apart, not brightness
+            self.enter.weight -= self.enter.weight.mean((1, 2, 3), keepdim=True)
         self.inner = nn.ModuleList(_inner(out) for _ in range(inner))
+        self.centre = nn.Parameter(torch.zeros(out))
 
     def forward(self, maps: Tensor) -> Tensor:
         maps = _activated(self.enter(maps))
@@ -243,6 +257,8 @@ class _Decoder(nn.Module):
     def __init__(self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int) -> None:
         super().__init__()
         self.radius = radius
+        self.trust = nn.Parameter(torch.zeros(1))
+        self.sharpness = nn.Parameter(torch.zeros(1))
         self.enter = _convolution(channels, hidden)
         self.carry = _convolution(coarser, hidden, kernel=1)
         self.inner = nn.ModuleList(_inner(hidden) for _ in range(blocks))
@@ -259,11 +275,26 @@ class _Decoder(nn.Module):
             maps = _activated(convolution(maps))
         return maps, self.head(maps)
 
+    def displacement(self, matched: Tensor) -> Tensor:
+        """The mean of the displacements `[B, 2, h, w]`, each as probable as its match is good, times `trust`."""
+        step = torch.arange(-self.radius, self.radius + 1, dtype=self.trust.dtype, device=matched.device)
+        steps = torch.stack((step.repeat(len(step)), step.repeat_interleave(len(step))), 1)
+        costs = matched[:, : len(steps)].permute(0, 2, 3, 1).to(steps.dtype)
+        probable = torch.softmax(costs * (SHARPNESS * torch.exp(FASTER * self.sharpness)), 3)
+        mean: Tensor = probable @ steps
+        return mean.permute(0, 3, 1, 2) * (FASTER * self.trust)
 
-def _unit(features: Tensor) -> Tensor:
-    """Features of mean square 1 at every pixel, so that a match is a cosine."""
-    square = features.float().square().mean(1, keepdim=True)
-    return features * torch.rsqrt(square + 1e-4).to(features.dtype)
+
+def _comparable(features: Tensor, centre: Tensor) -> Tensor:
+    """Features less what they have in common everywhere, of mean square 1 at every pixel: a match is a cosine.
+
+    centre `[C]`: what they have in common, as a part of each pixel's own root mean square.
+    """
+    wide = features.to(centre.dtype)
+    scale = (wide.square().mean(1, keepdim=True) + 1e-6).sqrt()
+    apart = wide - scale * centre.view(1, -1, 1, 1)
+    unit: Tensor = apart * torch.rsqrt(apart.square().mean(1, keepdim=True) + 1e-6)
+    return unit.to(features.dtype)
 
 
 def _sum_to_one(taps: Tensor) -> Tensor:
