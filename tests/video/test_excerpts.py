@@ -46,7 +46,15 @@ def test_seeking_gives_what_decoding_gives(film: Film, suffix: str, film_factory
         assert opened.start == times[0]
         assert opened.length is not None
         assert abs(opened.length - (times[-1] - times[0])) < Fraction(1, 5) + max(0, times[0])
-        for start in (times[-1] - Fraction(1, 3), times[0], times[20], times[20] + Fraction(1, 997), times[7]):
+        for start in (
+            times[-1] - Fraction(1, 3),
+            times[0],
+            times[3],
+            times[20],
+            times[20] + Fraction(1, 997),
+            times[7],
+            times[35],
+        ):
             report = ExcerptReport()
             end = start + Fraction(1, 4)
             found = piece(opened, start, end, report)
@@ -59,21 +67,18 @@ def test_seeking_gives_what_decoding_gives(film: Film, suffix: str, film_factory
         assert piece(opened, times[-1] + 1, times[-1] + 2) == []
 
 
-def test_only_what_is_needed_is_decoded(film_factory: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
+def test_only_what_is_needed_is_decoded(film_factory: Callable[..., Path]) -> None:
+    """From the key frame on; and on from the piece before where there is no key frame between."""
     with open_excerpts(film_factory(LONG)) as film:
-        pictures = film._pictures
-
-        def counted(start: Fraction, report: ExcerptReport):  # type: ignore[no-untyped-def]
-            for shown in pictures(start, report):
-                decoded.append(shown.pts)
-                yield shown
-
-        monkeypatch.setattr(film, "_pictures", counted)
-        frames = film.frames(Fraction(2), Fraction(3), ExcerptReport())
-        next(frames)
-        frames.close()  # type: ignore[attr-defined]
-    assert len(decoded) <= LONG.gop
+        reports = [ExcerptReport() for _ in range(3)]
+        starts = (Fraction(30, 24), Fraction(33, 24), Fraction(50, 24))
+        for start, report in zip(starts, reports, strict=True):
+            assert [frame.time for frame in piece(film, start, start + Fraction(2, 24), report)] == [
+                start,
+                start + Fraction(1, 24),
+            ]
+    # Key frames are 0, 12, 24, 36, 48: 24..31, then 32..34, then 48..51.
+    assert [report.decoded for report in reports] == [8, 3, 4]
 
 
 def test_damage_is_told(film_factory: Callable[..., Path], tmp_path: Path) -> None:

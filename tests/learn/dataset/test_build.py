@@ -299,6 +299,25 @@ def test_damaged_film_is_reported_and_the_rest_is_built(films: Path, tmp_path: P
     }
 
 
+def test_clips_on_which_workers_crash_are_left_out(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result that the pool takes from such a job, here that of the second clips of a film."""
+
+    @contextmanager
+    def pool(workers: int) -> Iterator[Callable[[Iterable[Job]], Iterator[tuple[Job, bytes]]]]:
+        def do(job: Job) -> bytes:
+            return job.crashed("the process died") if job.result.endswith("-00001.tar") else job.do(lambda: None)
+
+        yield lambda jobs: ((job, do(job)) for job in jobs)
+
+    monkeypatch.setattr(building, "local_pool", pool)
+    monkeypatch.setattr(building, "CLIPS_PER_JOB", 1)
+    summary = build_dataset([films / "texture.mkv"], tmp_path / "data", SETTINGS)
+    assert summary.counts["clips_without_sample"] == {"the process died": 1}
+    assert [sample.info["clip"] for sample in read_shards(tmp_path / "data")] == [0]
+
+
 def test_nothing_to_build_from(films: Path, tmp_path: Path) -> None:
     for given, exclude, words in (
         ([tmp_path / "nowhere"], (), "does not exist"),

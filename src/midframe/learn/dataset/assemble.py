@@ -189,7 +189,7 @@ def _clip_lines(
     film: str, clip: dict[str, Any], sample: _Stored | None, place: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     head = {"film": film, "clip": clip["clip"]}
-    yield {"kind": "clip", **head, "start": clip["start"], "end": clip["end"], "reason": clip["reason"]}
+    yield {"kind": "clip", **head, **{k: clip[k] for k in ("start", "end", "reason", "decoded")}}
     for rejected in clip["rejected"]:
         yield {"kind": "rejection", **head, **rejected}
     if sample is not None:
@@ -206,6 +206,7 @@ def _counts(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "films": _by_name(Counter(str(film["status"]) for film in of["film"])),
         "clips": len(of["clip"]),
+        "frames_decoded": sum(clip["decoded"] for clip in of["clip"]),
         "samples": {split: splits[split] for split in SPLITS},
         "rejected_windows": _by_name(Counter(str(line["reason"]) for line in of["rejection"])),
         "clips_without_sample": _by_name(without),

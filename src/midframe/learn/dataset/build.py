@@ -62,7 +62,7 @@ class BuildSummary:
 
     @property
     def decoding(self) -> float | None:
-        """The share of the workers' time that went into decoding."""
+        """The share of the workers' time on clips that went into opening films, seeking and decoding."""
         return self.seconds["decode"] / self.seconds["all"] if self.seconds.get("all") else None
 
     def json(self) -> dict[str, Any]:

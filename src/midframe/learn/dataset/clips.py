@@ -9,7 +9,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -147,7 +147,9 @@ def _cut(job: Cut, clock: Clock) -> Iterator[tuple[int, dict[str, Any], Sample |
     _require(job.path)
     number = job.first
     try:
-        with clock("all"), open_excerpts(job.path) as film:
+        with clock("all"), ExitStack() as stack:
+            with clock("decode"):
+                film = stack.enter_context(open_excerpts(job.path))
             for k, (start, end) in enumerate(job.clips):
                 number = job.first + k
                 key = f"{job.film}-{number:05d}"
@@ -166,7 +168,7 @@ def _cut(job: Cut, clock: Clock) -> Iterator[tuple[int, dict[str, Any], Sample |
 def _all(job: Cut, why: str) -> Iterator[dict[str, Any]]:
     """The same note for each clip of a job."""
     for k, (start, end) in enumerate(job.clips):
-        yield {"clip": job.first + k, "start": str(start), "end": str(end), "reason": why, "rejected": []}
+        yield {"clip": job.first + k, "start": str(start), "end": str(end), "reason": why, "decoded": 0, "rejected": []}
 
 
 def _piece(samples: list[Sample], notes: dict[str, Any]) -> bytes:

@@ -30,11 +30,12 @@ class Found:
 def find_window(film: Excerpts, start: Fraction, end: Fraction, settings: DatasetSettings, clock: Clock) -> Found:
     """The first good window of a clip. Decoding stops when it is found."""
     report = ExcerptReport()
-    note: dict[str, Any] = {"start": str(start), "end": str(end), "reason": None, "rejected": []}
+    note: dict[str, Any] = {"start": str(start), "end": str(end), "reason": None, "decoded": 0, "rejected": []}
     window: list[_Taken] = []
     seen = 0
     with closing(_timed(film.frames(start, end, report), clock)) as frames:
         for frame in frames:
+            note["decoded"] = report.decoded
             if _trouble(report):
                 break
             seen += 1
@@ -48,7 +49,7 @@ def find_window(film: Excerpts, start: Fraction, end: Fraction, settings: Datase
             note["rejected"].append({"reason": reason, **_scores(window)})
             window = window[bad:]
     nothing = "no frames" if seen == 0 else "too few frames" if seen < settings.window else "no good window"
-    return Found({**note, "reason": _trouble(report) or nothing})
+    return Found({**note, "reason": _trouble(report) or nothing, "decoded": report.decoded})
 
 
 def _found(note: dict[str, Any], window: list[_Taken], settings: DatasetSettings, clock: Clock) -> Found:

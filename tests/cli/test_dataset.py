@@ -1,0 +1,183 @@
+"""`midframe dataset` as people and programs meet it: JSON, exit codes, signals, going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import midframe.cli
+from films import Film, draw, text
+from midframe.learn.dataset.shards import read_shards
+from process import one_line, one_object, run, start, wait_for_file
+
+Command = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    film = Film(width=240, height=192, frames=50, rate=Fraction(25), scene="texture")
+    draw(film, folder / "one.mp4")
+    for name in ("two", "three"):
+        shutil.copy(folder / "one.mp4", folder / f"{name}.mp4")
+        with (folder / f"{name}.mp4").open("ab") as file:
+            file.write(b"\0\0\0\x08free")  # another film, by its bytes
+    with (folder / "three.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x08free")
+    text(folder / "letter.mkv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(films: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A build by the real command, to its end."""
+    out = tmp_path_factory.mktemp("built") / "data"
+    result = run(
+        "dataset", "build", films, "--out", out, "--workers", "2", "--held-films", "two*", "--json", timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return SimpleNamespace(out=out, result=result)
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, which spares loading everything again."""
+
+    def command(*arguments: object) -> SimpleNamespace:
+        code = midframe.cli._run([*map(str, arguments)])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return command
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_build_told_to_machines_and_people(built: SimpleNamespace) -> None:
+    data = one_object(built.result.stdout)
+    assert data["schema"] == "midframe.dataset/1"
+    assert data["ok"] is True
+    assert data["samples"] == {"train": 4, "held": 2}
+    assert data["films"] == {"broken": 1, "used": 3}
+    assert 0 < data["decoding_share"] < 1
+    assert "letter.mkv" in data["left_out"]
+    assert "left out: letter.mkv" in built.result.stderr
+    assert "4 samples to train with, 2 held back" in built.result.stderr
+    assert {sample.info["name"] for sample in read_shards(built.out, "held")} == {"two.mp4"}
+
+
+def test_again_says_that_it_is_there(built: SimpleNamespace, films: Path, here: Command) -> None:
+    before = contents(built.out)
+    result = here("dataset", "build", films, "--out", built.out, "--held-films", "two*")
+    assert result.returncode == 0
+    assert "there already" in result.stderr
+    assert contents(built.out) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--window", "4"), 2, "3, 5 or 7"),
+        (("--seconds", "soon"), 2, "'soon' is not a number"),
+        (("--size", "big"), 2, "LONGxSHORT"),
+        (("--workers", "0"), 2, "--workers 0"),
+        (("--least-difference", "nan"), 2, "must be below"),
+        (("--seed", "1", "--held-films", "two*"), 2, "seed 0 there, 1 here"),
+        (("--exclude", "*"), 3, "leaves none of 4"),
+        (("--clips",), 2, "requires an argument"),
+    ],
+)
+def test_refusals(
+    built: SimpleNamespace, films: Path, here: Command, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    result = here("dataset", "build", films, "--out", built.out, "--json", *arguments)
+    assert result.returncode == code
+    assert words in one_line(result.stderr)
+    assert one_object(result.stdout)["error"]["exit_code"] == code
+
+
+def test_films_and_folders_that_are_not_there(films: Path, here: Command, tmp_path: Path) -> None:
+    assert here("dataset", "build", tmp_path / "none.mp4", "--out", tmp_path / "data").returncode == 3
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter").write_text("dear")
+    assert here("dataset", "build", films, "--out", tmp_path / "taken").returncode == 4
+    (tmp_path / "file").write_text("no folder")
+    assert here("dataset", "build", films, "--out", tmp_path / "file").returncode == 4
+    assert here("dataset", "preview", tmp_path, "--out", tmp_path / "a.png").returncode == 3
+
+
+def test_preview(built: SimpleNamespace, here: Command, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "preview.png"
+    result = here("dataset", "preview", built.out, "--out", out, "--batches", "1", "--json")
+    assert result.returncode == 0, result.stderr
+    data = one_object(result.stdout)
+    motions = [sample.info["motion"] for sample in read_shards(built.out)]
+    assert (data["samples"], data["motion"]["p50"]) == (4, pytest.approx(np.median(motions), abs=1e-3))
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.ptp(pixels, 2).max() > 30  # the samples' own colours, beside the one of the bars
+    other = tmp_path / "other.png"
+    assert here("dataset", "preview", built.out, "--out", other, "--batches", "1", "--seed", "5").returncode == 0
+    assert other.read_bytes() != out.read_bytes()
+    assert here("dataset", "preview", built.out, "--out", tmp_path / "no" / "where.png").returncode == 4
+    assert here("dataset", "preview", built.out, "--out", out, "--split", "all").returncode == 2
+
+
+def workers_of(process: subprocess.Popen[Any]) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == process.pid:
+                found.append(int(stat.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def ended(pids: list[int]) -> bool:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        alive = [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
+        if not [pid for pid in alive if " Z " not in Path(f"/proc/{pid}/stat").read_text()]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_stopped_by_signals_it_goes_on(built: SimpleNamespace, films: Path, tmp_path: Path) -> None:
+    """SIGKILL and then SIGTERM at work: no process is left, and the next start ends with the same bytes."""
+    out = tmp_path / "data"
+    arguments = ("dataset", "build", films, "--out", out, "--held-films", "two*", "--workers", "1", "--json")
+    for number, results in ((signal.SIGKILL, "*.json"), (signal.SIGTERM, "*-00000.tar")):
+        process = start(*arguments)
+        wait_for_file(out / ".work", f"[0-9a-f]{results}", process)
+        there = workers_of(process)
+        assert there
+        os.kill(process.pid, number)
+        output, error = process.communicate(timeout=60)
+        assert ended(there)
+        if number == signal.SIGTERM:
+            assert process.returncode == 143
+            assert "the same command goes on" in error
+            assert json.loads(output)["error"]["code"] == "interrupted"
+    result = run(*arguments, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert one_object(result.stdout)["jobs"]["done_before"] > 0
+    assert contents(out) == contents(built.out)
