@@ -132,7 +132,7 @@ def guided_step(trio: Any, pool: ThreadPoolExecutor, ours: bool) -> Step:
         first, target, second = trio.float()
         batch = Batch(first, target, second, time_, motion, trust, torch.ones(BATCH))
         depth = config.depths[number % len(config.depths)]
-        _, _, gradients = network_step(who, batch, config, 0.0, depth, World(), pool)
+        _, gradients, _ = network_step(who, batch, config, 0.0, depth, World(), pool)
         move(who.optimiser, gradients, RATE, config.optimiser)
         torch._foreach_lerp_(average, [weight.detach() for weight in who.network.parameters()], 0.001)
 

@@ -33,7 +33,8 @@ def test_perceptual_loss_of_another_layer_does_not_depend_on_the_scale_of_its_ac
     made, true = pictures()
     plain = losses.perceptual_loss(made, true, "relu3_4")
     assert losses.perceptual_loss(made * 7, true * 7, "relu3_4").item() == pytest.approx(plain.item())
-    assert plain.item() == pytest.approx(((made - true) ** 2).mean().item() / (true**2).mean().item())
+    each = [((m - t) ** 2).mean().item() / (t**2).mean().item() for m, t in zip(made, true, strict=True)]
+    assert plain.item() == pytest.approx(sum(each) / len(each))
 
 
 @pytest.mark.parametrize("logit", [-30.0, -1.0, 0.0, 2.5, 40.0])
@@ -174,3 +175,6 @@ def test_losses_of_several_shares_average_to_that_of_the_whole() -> None:
         loss = getattr(losses, name)
         parts = [loss(made[k : k + 1], true[k : k + 1]).item() for k in range(2)]
         assert loss(made, true).item() == pytest.approx(sum(parts) / 2)
+    parts = [losses.perceptual_loss(made[k : k + 1], true[k : k + 1] + k, "relu3_4").item() for k in range(2)]
+    shifted = torch.stack((true[0], true[1] + 1))
+    assert losses.perceptual_loss(made, shifted, "relu3_4").item() == pytest.approx(sum(parts) / 2)

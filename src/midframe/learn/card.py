@@ -15,8 +15,7 @@ def model_card(
 
     training: what the weights file says of its training. films: names of those trained on.
     """
-    losses = {key: value for key, value in vars(config.losses).items() if isinstance(value, float) and value}
-    weights = ", ".join(f"{key} {value:g}" for key, value in losses.items() if key != "fade")
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in config.losses.weights.items() if weight)
     psnr = training.get("held_psnr")
     held = "No film was held back." if psnr is None else f"Mean PSNR on held-back films: {psnr:.2f} dB."
     drawn = f", {config.data.drawn:.0%} of the samples drawn from their textures" if config.data.drawn else ""

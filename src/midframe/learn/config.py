@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from midframe.errors import SettingError
+from midframe.errors import DeviceError, SettingError
 
 Schedule = Literal["paper", "repository", "cosine", "constant"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+_STRICT = {"extra": "forbid"}
+"""What pydantic is told of each table: no names but these."""
 
 
 @dataclass(frozen=True)
 class Data:
     """What samples are made of."""
+
+    __pydantic_config__ = _STRICT
 
     shards: tuple[str, ...] = ()
     """Folders that `midframe dataset build` wrote."""
@@ -30,11 +36,15 @@ class Data:
     """Pick films alike, and what moves more often than what does not; else each window once an epoch."""
     times: bool = False
     """Also times other than the middle, and frames further apart, out of windows longer than three."""
+    on_device: bool = False
+    """Keep the windows in the memory of the device that trains, and make samples there."""
 
 
 @dataclass(frozen=True)
 class Losses:
     """The weight of each loss; a loss of weight 0 is not computed."""
+
+    __pydantic_config__ = _STRICT
 
     perceptual: float = 0.0
     reconstruction: float = 0.0
@@ -58,10 +68,17 @@ class Losses:
     layer: str = "relu4_4"
     """Of VGG-19, for the perceptual loss; the deepest the file holds where it does not reach that far."""
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss by its name."""
+        return {name: value for name, value in vars(self).items() if name not in ("fade", "vgg", "layer")}
+
 
 @dataclass(frozen=True)
 class Optimiser:
     """How weights move."""
+
+    __pydantic_config__ = _STRICT
 
     rate: float = 0.0006
     schedule: Schedule = "paper"
@@ -78,6 +95,8 @@ class Optimiser:
 class Discriminator:
     """The other player; it plays where the adversarial loss has a weight."""
 
+    __pydantic_config__ = _STRICT
+
     rate: float = 0.0001
     base: str = "pool5"
     """The layer of VGG-19 it looks at; the deepest pooling or rectifier the file holds where it does not reach."""
@@ -88,6 +107,8 @@ class Discriminator:
 @dataclass(frozen=True)
 class Config:
     """A training run."""
+
+    __pydantic_config__ = _STRICT
 
     network: str = "paper"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -120,15 +141,28 @@ class Config:
     """Of the weights."""
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or self.shares < 1 or self.batch % self.shares:
+        weights = self.losses.weights
+        every = {name: getattr(self, name) for name in ("log_every", "evaluate_every", "checkpoint_every")}
+        for holds, needed in (
+            (self.batch >= 1 <= self.shares, f"a batch and shares of 1 or more; got {self.batch}, {self.shares}"),
+            (self.samples >= 1, f"samples of 1 or more; got {self.samples}"),
+            (self.minutes is None or self.minutes > 0, f"more than no minutes; got {self.minutes}"),
+            (0 <= self.data.drawn <= 1, f"a share of drawn samples from 0 to 1; got {self.data.drawn}"),
+            (0 <= self.average < 1, f"an average from 0 to below 1; got {self.average}"),
+            (self.workers >= 0, f"workers of 0 or more; got {self.workers}"),
+            (min(every.values()) >= 1, f"{', '.join(every)} of 1 or more; got {', '.join(map(str, every.values()))}"),
+            (min(self.optimiser.rate, self.discriminator.rate) > 0, "learning rates above 0"),
+            (min(weights.values()) >= 0 < max(weights.values()), "a loss with a weight, and none below 0"),
+            (min(self.depths, default=1) >= 1, f"depths of 1 or more; got {self.depths}"),
+            (not (self.data.on_device and self.workers), "workers = 0 where samples are made on the device"),
+        ):
+            if not holds:
+                raise SettingError(f"a run needs {needed}")
+        if self.batch % self.shares:
             raise SettingError(f"a batch of {self.batch} cannot be cut into {self.shares} equal shares")
-        if not 0 <= self.data.drawn <= 1:
-            raise SettingError(f"the share of drawn samples is from 0 to 1; got {self.data.drawn}")
         if self.losses.adversarial and self.shares > 1 and self.discriminator.dropout:
             raise SettingError("shares of a batch draw the discriminator's dropout in any order: shares = 1 is needed")
-        if self.samples < 1 or (self.minutes is not None and not self.minutes > 0):
-            raise SettingError("a run has at least one sample, and more than no minutes")
-        if self.network != "guided" and any(getattr(self.losses, name) for name in GUIDED_LOSSES):
+        if self.network != "guided" and any(weights[name] for name in GUIDED_LOSSES):
             raise SettingError(f"the losses {', '.join(GUIDED_LOSSES)} are of the network guided, not {self.network}")
 
 
@@ -164,13 +198,13 @@ def read_config(source: str | Path | dict[str, Any]) -> Config:
     of the wrong type raise `SettingError`.
     """
     if isinstance(source, dict):
-        return _from_tables(source, "these settings")
+        return _checked(source, "these settings")
     if str(source) in PRESETS:
         return PRESETS[str(source)]
     import tomllib
 
     try:
-        tables = tomllib.loads(Path(source).read_text("utf-8"))
+        written = tomllib.loads(Path(source).read_text("utf-8"))
     except OSError as error:
         presets = ", ".join(PRESETS)
         raise SettingError(
@@ -178,29 +212,41 @@ def read_config(source: str | Path | dict[str, Any]) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{source} is no TOML: {error}") from error
-    return _from_tables(tables, str(source))
+    return _checked(written, str(source))
 
 
 def tables(config: Config) -> dict[str, Any]:
-    """A run's settings as plain tables: `read_config` of them gives the run back."""
+    """A run's settings as plain tables: `read_config` or `from_tables` of them gives the run back."""
     return dataclasses.asdict(config)
 
 
-def _from_tables(tables: dict[str, Any], where: str) -> Config:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+def from_tables(tables: dict[str, Any]) -> Config:
+    """The run that `tables` made these of: nothing is converted, and pydantic is not needed."""
+    parts = {"data": Data, "losses": Losses, "optimiser": Optimiser, "discriminator": Discriminator}
+    return Config(**{name: parts[name](**value) if name in parts else value for name, value in tables.items()})
 
-    given = dict(tables)
-    preset = given.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
-        raise SettingError(f"{where}: there is no preset '{preset}'; there are: {', '.join(PRESETS)}")
-    base = dataclasses.asdict(PRESETS[preset] if preset else Config())
+
+def _checked(written: dict[str, Any], where: str) -> Config:
+    """Tables that a person wrote."""
     try:
-        adapter = TypeAdapter(Config, config=ConfigDict(extra="forbid"))
-        return adapter.validate_python(_merged(base, given))
+        from pydantic import TypeAdapter, ValidationError
+    except ImportError as error:
+        raise DeviceError("settings are read by pydantic: pip install 'midframe[train]'") from error
+    given = dict(written)
+    preset = given.pop("preset", None)
+    if preset is not None and preset not in list(PRESETS):
+        raise SettingError(f"{where}: there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    base = tables(PRESETS[preset]) if preset else {}
+    try:
+        # As JSON, where strict means that nothing is taken for another type, but a list may become a tuple.
+        text = json.dumps(_merged(base, given), default=str)
+        return TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error":  # of Config itself, which says what was found
+            raise SettingError(f"{where}: {first['ctx']['error']}") from error
         place = ".".join(map(str, first["loc"])) or "settings"
-        raise SettingError(f"{where}: {place}: {first['msg']}; got {first.get('input')!r}") from error
+        raise SettingError(f"{where}: {place}: {first['msg']}; got {first['input']!r}") from error
 
 
 def _merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

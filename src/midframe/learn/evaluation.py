@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from midframe.learn.config import Losses
 from midframe.learn.objective import Batch, make
 from midframe.learn.packed import Packed
 from midframe.learn.players import Players
+from midframe.networks.guided import Guided
+from midframe.networks.paper import Paper
 
 TRIPLETS = 24
 """Held-back triplets that are made, spread over the films."""
@@ -45,6 +49,22 @@ def held_batch(held: Packed) -> Batch | None:
 
 
 @torch.no_grad()
+def judged(who: Players, average: Sequence[Tensor]) -> Players:
+    """A copy of the players to be looked at: the network with these weights, all in whole precision, no dropout.
+
+    average: the network's weights in order; none of them: as they are.
+    """
+    network, discriminator = copy.deepcopy((who.network, who.discriminator))
+    for weight, value in zip(network.parameters() if average else (), average, strict=True):
+        weight.copy_(value)
+    if isinstance(network, (Guided, Paper)):
+        network.precision = "float32"
+    if discriminator is not None:
+        discriminator.eval()
+    return replace(who, network=network.eval(), discriminator=discriminator, mixed=False)
+
+
+@torch.no_grad()
 def evaluate(who: Players, held: Batch, weights: Losses, pictures: int = 4) -> Score:
     """Make the held-back triplets' middles with the network as it is, and hold them against the true ones."""
     device, kind = next((p.device, p.dtype) for p in who.network.parameters())
@@ -54,7 +74,7 @@ def evaluate(who: Players, held: Batch, weights: Losses, pictures: int = 4) -> S
     for index in range(len(held)):
         batch = held.part(index, len(held)).to(device, kind)
         made, _ = make(who.network, batch)
-        for name, loss in who.losses(made, batch, weights).items():
+        for name, loss in who.losses(made, batch, weights)[0].items():
             found[name] = found.get(name, 0.0) + float(loss) / len(held)
         rounded = made.clamp(0, 255).round()
         error = (rounded - batch.target).square().mean().clamp_min(1e-10)

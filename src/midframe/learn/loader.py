@@ -1,7 +1,8 @@
-"""Batches made ahead of the network, in the order of the steps."""
+"""Batches made ahead of the network, in the order of the samples."""
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,32 +24,34 @@ AHEAD = 4
 
 
 @contextmanager
-def batches(data: Packed, config: Config, start: int, world: World) -> Iterator[Iterator[Batch]]:
-    """The batches of a run from step `start` on, without end: those of this process.
+def batches(data: Packed, config: Config, seen: int, world: World) -> Iterator[Iterator[Batch]]:
+    """The batches of this process, without end, in a run that has seen so many samples.
 
-    They are made by a thread or by `config.workers` processes while the network works; neither changes what they are.
+    A step's samples are cut into the processes' batches. Batches are made by a thread or by `config.workers` processes
+    while the network works; neither changes what they are.
     """
+    firsts = count(seen + world.rank * config.batch, world.size * config.batch)
     if config.workers:
         with tempfile.TemporaryDirectory(prefix="midframe-data-") as folder:
             stored = data.save(Path(folder) / "windows.bin")
             loader = DataLoader(
-                _Steps(stored, config, world),
+                _Batches(stored, config),
                 batch_size=None,
-                sampler=_From(start),
+                sampler=firsts,
                 num_workers=config.workers,
                 prefetch_factor=AHEAD,
                 multiprocessing_context="spawn",
+                worker_init_fn=_begin,
             )
             yield iter(loader)
         return
     with ThreadPoolExecutor(1, "samples") as pool:
-        steps = count(start)
-        waiting = [pool.submit(step_batch, data, config, world, step) for step in islice(steps, AHEAD)]
+        waiting = [pool.submit(_batch, data, config, first) for first in islice(firsts, AHEAD)]
 
         def follow() -> Iterator[Batch]:
             while True:
                 batch = waiting.pop(0).result()
-                waiting.append(pool.submit(step_batch, data, config, world, next(steps)))
+                waiting.append(pool.submit(_batch, data, config, next(firsts)))
                 yield batch
 
         try:
@@ -57,31 +60,24 @@ def batches(data: Packed, config: Config, start: int, world: World) -> Iterator[
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def step_batch(data: Packed, config: Config, world: World, step: int) -> Batch:
-    """The batch of one step in one process: the processes' batches lie side by side in the step's samples."""
-    first = (step * world.size + world.rank) * config.batch
+def _batch(data: Packed, config: Config, first: int) -> Batch:
     return make_batch(data, config, range(first, first + config.batch))
 
 
-class _From:
-    """The numbers of the steps from one on."""
+class _Batches(Dataset[Batch]):
+    """What a process that makes samples is sent: its items are batches, by the number of their first sample."""
 
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return count(self.start)
-
-
-class _Steps(Dataset[Batch]):
-    """What a process that makes samples is sent."""
-
-    def __init__(self, stored: Stored, config: Config, world: World) -> None:
-        self.stored, self.config, self.world = stored, config, world
+    def __init__(self, stored: Stored, config: Config) -> None:
+        self.stored, self.config = stored, config
         self.data: Packed | None = None
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, first: int) -> Batch:
         if self.data is None:
-            torch.set_num_threads(1)
             self.data = self.stored.open()
-        return step_batch(self.data, self.config, self.world, step)
+        return _batch(self.data, self.config, first)
+
+
+def _begin(_worker: int) -> None:
+    """A signal to the whole group is for the process that trains: it ends this one when it has stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

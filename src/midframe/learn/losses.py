@@ -23,11 +23,14 @@ BT709 = (0.2126, 0.7152, 0.0722)
 def perceptual_loss(made: Tensor, true: Tensor, layer: str = PERCEPTUAL_LAYER) -> Tensor:
     """Mean squared difference of VGG-19 features `[B, C, h, w]` of the made and the true frame.
 
-    Of another layer than `relu4_4` it is divided by the mean square of the true features, so that its weight keeps its
-    meaning while activations differ from layer to layer.
+    Of another layer than `relu4_4` each picture's is divided by the mean square of its true features, so that the
+    weight keeps its meaning while activations differ from layer to layer. (Not by the batch's: the loss of a batch is
+    the mean of its parts'.)
     """
-    loss = F.mse_loss(made, true)
-    return loss if layer == PERCEPTUAL_LAYER else loss / true.detach().square().mean().clamp_min(1e-12)
+    if layer == PERCEPTUAL_LAYER:
+        return F.mse_loss(made, true)
+    apart, size = (x.square().flatten(1).mean(1) for x in (made - true, true.detach()))
+    return (apart / size.clamp_min(1e-12)).mean()
 
 
 def reconstruction_loss(made: Tensor, true: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class Packed:
     def textures(self) -> list[Tensor]:
         """The middle frame of each window, `[3, H, W]`, for drawn samples."""
         return [window[len(window) // 2] for window in self.windows]
+
+    def to(self, device: torch.device) -> Packed:
+        """Its windows in a device's memory: samples are then made there."""
+        return replace(self, windows=tuple(window.to(device) for window in self.windows))
 
     def save(self, path: Path) -> Stored:
         """Write the windows' pixels into one file, from where any number of processes read them without a copy each."""

@@ -40,12 +40,11 @@ class Players:
     mixed: bool
     """Whether VGG-19 and the discriminator work in bfloat16, as the network does; losses never do."""
 
-    def see(self, pictures: Tensor, *layers: str) -> dict[str, Tensor]:
-        """VGG-19's features of pictures in 0..255 at some layers; empty names are passed over."""
+    def see(self, pictures: Tensor) -> dict[str, Tensor]:
+        """VGG-19's features of pictures in 0..255 at the layers that are looked at."""
         assert self.vgg is not None
-        wanted = [layer for layer in layers if layer]
         with self._precision(pictures):
-            found: dict[str, Tensor] = self.vgg(pictures, wanted)
+            found: dict[str, Tensor] = self.vgg(pictures, {layer for layer in (self.layer, self.base) if layer})
         return {name: features.to(pictures.dtype) for name, features in found.items()}
 
     def judge(self, features: Tensor) -> Tensor:
@@ -55,17 +54,20 @@ class Players:
             logits: Tensor = self.discriminator(features)
         return logits.to(features.dtype)
 
-    def losses(self, made: Tensor, batch: Batch, weights: Losses) -> dict[str, Tensor]:
-        """The losses of made frames, 0..255, that have a weight, each by its name, not weighted."""
-        features, logits = None, None
-        if self.vgg is not None:
-            seen = self.see(made, self.layer, self.base)
-            if self.layer:
-                with torch.no_grad():
-                    features = seen[self.layer], self.see(batch.target, self.layer)[self.layer]
-            if self.discriminator is not None:
-                logits = self.judge(seen[self.base])
-        return picture_losses(made, batch, weights, features=features, layer=self.layer, logits=logits)
+    def losses(self, made: Tensor, batch: Batch, weights: Losses) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The losses of made frames, 0..255, that have a weight, each by its name, not weighted.
+
+        Also what the discriminator learns from, where there is one: the features of the targets and of the made frames.
+        """
+        if self.vgg is None:
+            return picture_losses(made, batch, weights), []
+        with torch.no_grad():
+            true = self.see(batch.target)
+        seen = self.see(made)
+        features = (seen[self.layer], true[self.layer]) if self.layer else None
+        logits = None if self.discriminator is None else self.judge(seen[self.base])
+        found = picture_losses(made, batch, weights, features=features, layer=self.layer, logits=logits)
+        return found, [true[self.base], seen[self.base].detach()] if self.base else []
 
     def _precision(self, pictures: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(pictures.device.type, torch.bfloat16) if self.mixed else nullcontext()
@@ -76,12 +78,17 @@ def players(config: Config, device: torch.device) -> Players:
     torch.manual_seed(config.seed)
     kind = torch.float64 if config.precision == "float64" else torch.float32
     if config.start is None:
-        network = class_of(config.network)(**config.settings)
+        try:
+            network = class_of(config.network)(**config.settings)
+        except TypeError as error:
+            raise SettingError(f"{config.network} does not take the settings {config.settings}: {error}") from error
     else:
         network = load_weights(config.start)
         if type(network) is not class_of(config.network):
             found = type(network).__name__.lower()
             raise SettingError(f"{config.start} holds weights of {found}; this run trains {config.network}")
+    if not list(network.parameters()):
+        raise SettingError(f"the network {config.network} has nothing to train")
     precision = config.precision
     if precision == "auto" and config.network == "paper":
         precision = "bfloat16" if device.type == "cuda" else "float32"
@@ -116,52 +123,53 @@ def network_step(
     depth: int | None,
     world: World,
     pool: ThreadPoolExecutor,
-) -> tuple[dict[str, float], Tensor, list[Tensor | None]]:
-    """The network's losses on a batch, its made frames, and the gradients of its weights: nothing is moved yet.
+) -> tuple[dict[str, float], list[Tensor | None], list[Tensor]]:
+    """The network's losses on a batch and the gradients of its weights: nothing is moved yet.
+
+    Also what the discriminator learns from (`Players.losses`).
 
     The batch is worked on in `config.shares` parts side by side; losses and gradients are means over the parts in order
     and then over the processes, so they do not depend on who is done first. Only the network's weights have gradients.
     """
     weights = [weight for weight in who.network.parameters() if weight.requires_grad]
 
-    def share(index: int) -> tuple[list[Tensor | None], dict[str, Tensor], Tensor]:
+    def share(index: int) -> tuple[dict[str, Tensor], Sequence[Tensor | None], list[Tensor]]:
         part = batch.part(index, config.shares)
         made, levels = make(who.network, part, depth)
-        found = who.losses(made, part, config.losses)
+        found, seen = who.losses(made, part, config.losses)
         if levels is not None:
             found |= level_losses(levels, part, config.losses)
         total = weighted(found, config.losses, progress)
         gradients = torch.autograd.grad(total, weights, allow_unused=True)
-        found["total"] = total
-        return list(gradients), {name: loss.detach() for name, loss in found.items()}, made.detach()
+        return {name: loss.detach() for name, loss in {**found, "total": total}.items()}, gradients, seen
 
     parts = list(pool.map(share, range(config.shares))) if config.shares > 1 else [share(0)]
-    gradients = world.mean([_mean(each) for each in zip(*(part[0] for part in parts), strict=True)])
-    names = list(parts[0][1])
-    said = [torch.stack([part[1][name] for part in parts]).mean() for name in names]
-    losses = world.mean([torch.stack(said)])[0]
-    made = torch.cat([part[2] for part in parts])
-    return dict(zip(names, losses.tolist() if losses is not None else [], strict=True)), made, gradients
+    losses, gradients, seen = zip(*parts, strict=True)
+    means = [_mean(each) for each in zip(*gradients, strict=True)]
+    agreed = iter(world.mean([gradient for gradient in means if gradient is not None]))
+    said = {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
+    return (
+        _numbers(said, world),
+        [None if gradient is None else next(agreed) for gradient in means],
+        [torch.cat(each) for each in zip(*seen, strict=True)],
+    )
 
 
 def discriminator_step(
-    who: Players, batch: Batch, made: Tensor, config: Config, world: World
-) -> tuple[dict[str, float], list[Tensor | None]]:
-    """The discriminator's loss on the batch's targets against made frames, and the gradients of its weights.
+    who: Players, features: Sequence[Tensor], config: Config, world: World
+) -> tuple[dict[str, float], list[Tensor]]:
+    """The discriminator's loss on the features of true and of made frames, and the gradients of its weights.
 
-    Also how often it is right on true and on made frames, 0..1.
+    Also how often it is right on true and on made frames, 0..1. Nothing where there is no discriminator.
     """
-    if who.discriminator is None or who.vgg is None:
+    if who.discriminator is None:
         return {}, []
-    with torch.no_grad():
-        features = [who.see(pictures, who.base)[who.base] for pictures in (batch.target, made)]
-    true, false = (who.judge(each) for each in features)
-    loss = discriminator_loss(true, false, config.discriminator.smoothing)
+    true, made = (who.judge(each) for each in features)
+    loss = discriminator_loss(true, made, config.discriminator.smoothing)
     gradients = world.mean(torch.autograd.grad(loss, list(who.discriminator.parameters())))
-    right = ((true > 0).to(loss.dtype).mean(), (false < 0).to(loss.dtype).mean())
-    said = world.mean([torch.stack((loss.detach(), *right))])[0]
-    names = ("discriminator", "true_right", "made_right")
-    return dict(zip(names, said.tolist() if said is not None else [], strict=True)), gradients
+    right = {"true_right": true > 0, "made_right": made < 0}
+    said = {"discriminator": loss.detach()} | {name: each.to(loss.dtype).mean() for name, each in right.items()}
+    return _numbers(said, world), gradients
 
 
 def move(
@@ -185,6 +193,11 @@ def move(
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return norm
+
+
+def _numbers(said: dict[str, Tensor], world: World) -> dict[str, float]:
+    """Scalars as numbers, each the mean over the processes."""
+    return dict(zip(said, world.mean([torch.stack(list(said.values()))])[0].tolist(), strict=True))
 
 
 def _mean(tensors: Sequence[Tensor | None]) -> Tensor | None:

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,11 +58,15 @@ class Log:
     """
 
     def __init__(self, out: Path, step: int) -> None:
-        self.path = out / LOG
-        kept = [line for line in read_log(out) if line["step"] <= step] if step else []
-        self.file = self.path.open("w", encoding="utf-8")
-        for line in kept:
-            self._line(line)
+        self.pictures = out / PICTURES
+        path, part = out / LOG, out / f"{LOG}.part"
+        kept = [line for line in read_log(out) if line["step"] <= step] if path.exists() else []
+        try:
+            part.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+            part.replace(path)
+            self.file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -79,24 +84,21 @@ class Log:
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Note values of a step. kind: `train` or `held`."""
-        self._line({"step": step, "kind": kind, **values})
+        self.file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self.file.flush()
         if self.board is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
                     self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def show(self, step: int, picture: Tensor) -> None:
-        """Note a picture `[3, H, W]`, uint8: in pictures/ and for TensorBoard."""
-        from PIL import Image
+        """Note a picture `[3, H, W]`, uint8: in pictures/, where Pillow is installed, and for TensorBoard."""
+        with suppress(ImportError):
+            from PIL import Image
 
-        path = self.path.parent / PICTURES / f"step-{step:07}.png"
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(self.pictures / f"step-{step:07}.png")
         if self.board is not None:
             self.board.add_image("held/pictures", picture, step)
-
-    def _line(self, line: Mapping[str, Any]) -> None:
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

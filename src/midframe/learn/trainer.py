@@ -6,21 +6,22 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from midframe.errors import Cancelled, InputError, OutputError, TrainingError
+from midframe.errors import Cancelled, DeviceError, InputError, OutputError, SettingError, TrainingError
 from midframe.learn import run_folder
 from midframe.learn.card import model_card
 from midframe.learn.checkpoints import load_checkpoint, save_checkpoint
-from midframe.learn.config import Config, read_config, tables
+from midframe.learn.config import Config, from_tables, tables
 from midframe.learn.distributed import World, joined
-from midframe.learn.evaluation import evaluate, held_batch
+from midframe.learn.evaluation import evaluate, held_batch, judged
 from midframe.learn.loader import batches
 from midframe.learn.memory import PeakMemory
 from midframe.learn.objective import Batch
@@ -73,15 +74,17 @@ def train(
     with its model card.
 
     config: none to go on with the run in the folder from its checkpoint, by its own settings; on a CPU it ends with the
-    same bits as a run that was never stopped. samples, minutes: when the run ends, instead of what the settings say; a
-    run that goes on may be given another end, which moves its rate.
+    same bits as a run that was never stopped. samples, minutes: when the run ends, from its beginning, instead of what
+    the settings say; a run that goes on may be given another end, which moves its rate.
     data, held: instead of reading `config.data.shards`.
 
-    Each batch is a pure function of the step (`samples`). Started by `torchrun`, each process takes its own part of
-    every step's samples and gradients are averaged: n processes with a batch of b do what one does with n·b.
+    Each batch is a pure function of how many samples were seen before it (`samples`). Started by `torchrun`, each
+    process takes its own part of every step's samples and gradients are averaged: n processes with a batch of b do
+    what one does with n·b.
 
     Raises `SettingError`, `InputError`, `OutputError`, `DeviceError`; `TrainingError` where a loss or gradient is not
-    finite, with the batch kept in the folder; `Cancelled` after `cancelled` said so and a checkpoint was written.
+    finite, with the batch kept in the folder; `Cancelled` after `cancelled` said so and a checkpoint was written (none
+    where data is still being read).
     """
     out, device = Path(out), torch.device(device)
     with ExitStack() as stack:
@@ -89,54 +92,66 @@ def train(
         if device.type == "cuda" and world.size > 1:
             device = torch.device("cuda", world.local)
         config, state, checkpoint = _begin(config, out, samples, minutes, world)
-        data = data or read_packed(config.data.shards, "train")
+        if state.is_over:
+            return out / run_folder.LAST
+
+        def still(windows: int) -> None:
+            if cancelled():
+                raise Cancelled(f"stopped after reading {windows} windows; nothing was trained yet")
+
+        data = data or read_packed(config.data.shards, "train", progress=still)
         if held is None and config.data.shards and world.leads:
-            held = read_packed(config.data.shards, "held")
-        who = players(config, device)
+            held = read_packed(config.data.shards, "held", progress=still)
+        if config.data.on_device:
+            data = data.to(device)
+        examined = held_batch(held) if held is not None else None
         if checkpoint is not None:
+            who = players(replace(config, start=None, settings=checkpoint["settings"]), device)
             _restore(who, state, checkpoint)
-        elif config.average:
-            state.average = [weight.detach().clone() for weight in who.network.parameters()]
-        examined = held_batch(held) if held is not None and held.windows else None
+        else:
+            who = players(config, device)
+            state.average = [weight.detach().clone() for weight in who.network.parameters()] if config.average else []
+        if world.leads:
+            run_folder.begin(out, config)
+            _keep(state, who, config, out)
 
         kind = torch.float64 if config.precision == "float64" else torch.float32
         log = stack.enter_context(run_folder.Log(out, state.step)) if world.leads else None
         threads = stack.enter_context(ThreadPoolExecutor(config.shares, "share"))
-        coming = stack.enter_context(batches(data, config, state.step, world))
-        memory, pace = PeakMemory(device), _Pace()
-        while state.total is None or state.samples < state.total:
-            pace.waits()
+        coming = stack.enter_context(batches(data, config, state.samples, world))
+        memory, pace, a_step = PeakMemory(device), _Pace(), config.batch * world.size
+        while not state.is_over:
+            began = time.perf_counter()
             batch = next(coming).to(device, kind)
-            pace.works()
+            waited = time.perf_counter() - began
             torch.manual_seed((config.seed * 1_000_003 + state.step) * world.size + world.rank)  # of dropout
             progress = state.samples / state.total if state.total else 0.0
             rate = rate_at(config.optimiser, state.step, state.samples, state.total or config.samples)
             depth = config.depths[state.step % len(config.depths)] if config.depths else None
-            losses, made, gradients = network_step(who, batch, config, progress, depth, world, threads)
-            judged, against = discriminator_step(who, batch, made, config, world)
-            losses |= judged
+            losses, gradients, seen = network_step(who, batch, config, progress, depth, world, threads)
+            judged_losses, against = discriminator_step(who, seen, config, world)
+            losses |= judged_losses
             losses["norm"] = move(who.optimiser, gradients, rate, config.optimiser)
             if who.discriminator_optimiser is not None:
                 losses["discriminator_norm"] = move(who.discriminator_optimiser, against, config.discriminator.rate)
             _stop_if_not_finite(losses, batch, state, out, world)
 
-            state.step += 1
-            state.samples += config.batch * world.size
             _follow(state, who, config)
-            state.seconds += pace.stepped(losses, config.batch * world.size)
+            took = time.perf_counter() - began
+            state.note(losses, a_step, took)
+            pace.note(a_step, took, waited)
             if state.total is None and state.step >= TIMED[1]:
-                state.total = _total(config, pace, state, world)
-            last = state.total is not None and state.samples >= state.total
+                state.total = _fitting(config, state, a_step, mean(state.times[TIMED[0] :]), world)
             stop = world.any(cancelled())
-            if log is not None and (state.step % config.log_every == 0 or state.step == 1 or last):
+            if log is not None and (state.step % config.log_every == 0 or state.step == 1 or state.is_over):
                 said = pace.progress(state)
                 log.write(state.step, "train", {**_line(said, state), "rate": rate, "memory": memory.peak()})
                 report(said)
-            if log is not None and (state.step % config.evaluate_every == 0 or last):
+            if log is not None and (state.step % config.evaluate_every == 0 or state.is_over):
                 _judge(state, who, config, data, examined, out, log)
-            if log is not None and (state.step % config.checkpoint_every == 0 or last or stop):
-                save_checkpoint(_checkpoint(state, who, config), out / run_folder.CHECKPOINT)
-            if stop and not last:
+            if log is not None and (state.step % config.checkpoint_every == 0 or state.is_over or stop):
+                _keep(state, who, config, out)
+            if stop and not state.is_over:
                 raise Cancelled(f"stopped after {state.samples} samples; --resume goes on from there")
     return out / run_folder.LAST
 
@@ -148,43 +163,55 @@ class _State:
     step: int = 0
     samples: int = 0
     total: int | None = None
-    """Samples of the whole run."""
+    """Samples of the whole run; none while its minutes are not yet turned into samples."""
     seconds: float = 0.0
     """That the steps have taken."""
     average: list[Tensor] = field(default_factory=list)
     """The moving average of the network's weights."""
     best: float = -math.inf
     """The best PSNR on held-back films, dB."""
+    times: list[float] = field(default_factory=list)
+    """Seconds of the first steps."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Of each loss, over the steps since the last line of the log."""
+    unsaid: int = 0
+    """How many steps these are."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has seen its samples."""
+        return self.total is not None and self.samples >= self.total
 
-class _Pace:
-    """Time, waiting and losses of the steps since the last report."""
-
-    def __init__(self) -> None:
-        self.marks: list[float] = []
-        self.times: list[float] = []
-        self.sums: dict[str, float] = {}
-        self.spent = self.waited = 0.0
-        self.samples = self.steps = 0
-
-    def waits(self) -> None:
-        self.began = time.perf_counter()
-
-    def works(self) -> None:
-        self.worked = time.perf_counter()
-
-    def stepped(self, losses: dict[str, float], samples: int) -> float:
-        """Note a step; returns its seconds."""
-        took = time.perf_counter() - self.began
-        self.spent += took
-        self.waited += self.worked - self.began
+    def note(self, losses: dict[str, float], samples: int, seconds: float) -> None:
+        """A step is done."""
+        self.step += 1
         self.samples += samples
-        self.steps += 1
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.seconds += seconds
         if len(self.times) < TIMED[1]:
-            self.times.append(took)
-        return took
+            self.times.append(seconds)
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
+        self.unsaid += 1
+
+    def means(self) -> dict[str, float]:
+        """The mean of each loss since this was last asked."""
+        means = {name: value / self.unsaid for name, value in self.sums.items()}
+        self.sums, self.unsaid = {}, 0
+        return means
+
+
+@dataclass
+class _Pace:
+    """Samples, time and waiting of the steps since the last report."""
+
+    samples: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def note(self, samples: int, seconds: float, waited: float) -> None:
+        """A step is done."""
+        self.samples += samples
+        self.seconds += seconds
+        self.waited += waited
 
     def progress(self, state: _State) -> Progress:
         """What is reported; counting starts again."""
@@ -192,11 +219,11 @@ class _Pace:
             state.step,
             state.samples,
             state.total,
-            self.samples / max(self.spent, 1e-9),
-            self.waited / max(self.spent, 1e-9),
-            {name: value / self.steps for name, value in self.sums.items()},
+            self.samples / self.seconds,
+            self.waited / self.seconds,
+            state.means(),
         )
-        self.sums, self.spent, self.waited, self.samples, self.steps = {}, 0.0, 0.0, 0, 0
+        self.samples, self.seconds, self.waited = 0, 0.0, 0.0
         return said
 
 
@@ -206,24 +233,27 @@ def _begin(
     """The settings that hold, where the run stands, and its checkpoint if it goes on."""
     path = out / run_folder.CHECKPOINT
     if config is not None:
-        if path.exists() or (out / run_folder.LOG).exists():
+        if world.any(path.exists()):  # all have looked before one of them writes it
             raise OutputError(f"{out} holds a run; --resume goes on with it, or name another folder")
         config = _ending(config, samples, minutes)
-        if world.leads:
-            run_folder.begin(out, config)
         return config, _State(total=None if config.minutes else config.samples), None
     if not path.is_file():
         raise InputError(f"{out} holds no {run_folder.CHECKPOINT} to go on from")
     checkpoint = load_checkpoint(path)
-    config = read_config(checkpoint["config"])
-    state = _State(**{name: checkpoint[name] for name in ("step", "samples", "total", "seconds", "best")})
-    if minutes is not None:
-        a_step = config.batch * world.size
-        left = max(0.0, minutes * 60 - state.seconds) * state.samples / max(state.seconds, 1e-9)
-        state.total = state.samples + math.ceil(left / a_step) * a_step
-    elif samples is not None:
+    try:
+        config = _ending(from_tables(checkpoint["config"]), samples, minutes)
+        state = _State(**{part.name: checkpoint[part.name] for part in fields(_State)})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} was written by another version of Midframe: {error}") from error
+    if samples is not None:
         state.total = samples
-    return _ending(config, samples, minutes), state, checkpoint
+    elif minutes is not None and state.step < TIMED[1]:
+        state.total = None
+    elif minutes is not None:
+        state.total = _fitting(config, state, config.batch * world.size, state.seconds / state.step, world)
+    if state.is_over and (samples or minutes):
+        raise SettingError(f"the run has already seen {state.samples} samples in {state.seconds / 60:.1f} minutes")
+    return config, state, checkpoint
 
 
 def _ending(config: Config, samples: int | None, minutes: float | None) -> Config:
@@ -243,10 +273,11 @@ def _restore(who: Players, state: _State, checkpoint: dict[str, Any]) -> None:
         who.discriminator_optimiser.load_state_dict(checkpoint["discriminator_optimiser"])
 
 
-def _checkpoint(state: _State, who: Players, config: Config) -> dict[str, Any]:
-    """All that a run needs to go on as if it had not stopped."""
+def _keep(state: _State, who: Players, config: Config, out: Path) -> None:
+    """Write a checkpoint: all that a run needs to go on as if it had not stopped."""
     kept = {
         "config": tables(config),
+        "settings": who.network.settings,
         **vars(state),
         "network": who.network.state_dict(),
         "optimiser": who.optimiser.state_dict(),
@@ -254,33 +285,32 @@ def _checkpoint(state: _State, who: Players, config: Config) -> dict[str, Any]:
     if who.discriminator is not None and who.discriminator_optimiser is not None:
         kept["discriminator"] = who.discriminator.state_dict()
         kept["discriminator_optimiser"] = who.discriminator_optimiser.state_dict()
-    return kept
+    save_checkpoint(kept, out / run_folder.CHECKPOINT)
 
 
-def _total(config: Config, pace: _Pace, state: _State, world: World) -> int:
-    """The samples that fit into the run's minutes, from the steps timed so far; the same in all processes."""
-    timed = sorted(pace.times[TIMED[0] : TIMED[1]])
-    per_step = sum(timed) / len(timed)
-    more = max(0.0, (config.minutes or 0.0) * 60 - state.seconds) / per_step
-    steps = world.share([float(state.step + math.ceil(more))])[0]
-    return int(steps) * config.batch * world.size
+def _fitting(config: Config, state: _State, a_step: int, per_step: float, world: World) -> int:
+    """The samples of a run that fit into its minutes at this speed, whole steps of them; the same in all processes."""
+    left = max(0.0, (config.minutes or 0.0) * 60 - state.seconds)
+    return state.samples + a_step * int(world.share(math.ceil(left / per_step)))
 
 
 def _follow(state: _State, who: Players, config: Config) -> None:
     """Move the average of the weights: by more at first, when there is little to average."""
     if config.average:
-        share = min(config.average, state.step / (state.step + 9))
+        share = min(config.average, (state.step + 1) / (state.step + 10))
         torch._foreach_lerp_(state.average, [weight.detach() for weight in who.network.parameters()], 1 - share)
 
 
 def _stop_if_not_finite(losses: dict[str, float], batch: Batch, state: _State, out: Path, world: World) -> None:
-    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-    if not world.any(bool(wrong)):
+    wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
+    if wrong is None:  # in any process: losses and norms are means over them
         return
     kept = out / f"not-finite-{state.step}-{world.rank}.pt"
     save_checkpoint({"step": state.step, "losses": losses, "batch": {k: v.cpu() for k, v in vars(batch).items()}}, kept)
-    which = f"the {wrong[0]} of step {state.step} is {losses[wrong[0]]}" if wrong else "another process found a number"
-    raise TrainingError(f"{which}, not finite; its batch is kept in {kept}, the last checkpoint stands")
+    raise TrainingError(
+        f"{wrong} is {losses[wrong]} after {state.step} steps, which is not finite; "
+        f"the batch is kept in {kept}, the last checkpoint stands"
+    )
 
 
 def _line(said: Progress, state: _State) -> dict[str, Any]:
@@ -305,29 +335,18 @@ def _judge(
     log: run_folder.Log,
 ) -> None:
     """Evaluate the averaged weights on the held-back films, and write them: the last, and the best if they are."""
-    now = [weight.detach().clone() for weight in who.network.parameters()]
-    weights = list(who.network.parameters())
-    if state.average:
-        _put(weights, state.average)
-    try:
-        score = None
-        if examined is not None:
-            score = evaluate(who, examined, config.losses)
-            log.write(state.step, "held", {"samples": state.samples, "psnr": score.psnr, **score.losses})
-            log.show(state.step, run_folder.sheet(score.pictures))
-        _write_weights(out / run_folder.LAST, who, state, config, data, score.psnr if score else None)
-        if score is not None and score.psnr > state.best:
-            state.best = score.psnr
-            _write_weights(out / run_folder.BEST, who, state, config, data, score.psnr)
-    finally:
-        _put(weights, now)
-    run_folder.draw_curves([out], out / run_folder.CURVES)
-
-
-@torch.no_grad()
-def _put(weights: list[Any], values: list[Tensor]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.copy_(value)
+    shown, psnr = judged(who, state.average), None
+    if examined is not None:
+        score = evaluate(shown, examined, config.losses)
+        psnr = score.psnr
+        log.write(state.step, "held", {"samples": state.samples, "psnr": psnr, **score.losses})
+        log.show(state.step, run_folder.sheet(score.pictures))
+    _write_weights(out / run_folder.LAST, shown, state, config, data, psnr)
+    if psnr is not None and psnr > state.best:
+        state.best = psnr
+        _write_weights(out / run_folder.BEST, shown, state, config, data, psnr)
+    with suppress(DeviceError):  # without matplotlib; `midframe curves` draws them elsewhere
+        run_folder.draw_curves([out], out / run_folder.CURVES)
 
 
 def _write_weights(path: Path, who: Players, state: _State, config: Config, data: Packed, psnr: float | None) -> None:
