@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import check_json_file, clock, emit, say
-from midframe.errors import SettingError
+from midframe.cli.report import check_json_file, clock, emit, failed, say
+from midframe.errors import Cancelled, SettingError
 
 if TYPE_CHECKING:
     from midframe.learn.config import Config
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def train(
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="paper, repository, guided, or a TOML file.")
+        str | None, typer.Argument(metavar="CONFIG", help="paper, repository, guided, or a TOML file.")
     ] = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="A folder of midframe dataset build; may be repeated.")
+        list[Path] | None, typer.Option(help="A folder of `midframe dataset build`; may be repeated.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")] = False,
-    minutes: Annotated[float | None, typer.Option(help="How long the run takes, rate and all.")] = None,
-    samples: Annotated[int | None, typer.Option(help="How many samples it sees instead.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="When the run ends; its rate falls until then.")] = None,
+    samples: Annotated[int | None, typer.Option(help="The same by samples seen.")] = None,
     start: Annotated[str | None, typer.Option(help="A weights file to go on from.")] = None,
     vgg: Annotated[str | None, typer.Option(help="VGG-19's file, for the perceptual and adversarial losses.")] = None,
     settings: Annotated[
@@ -52,29 +52,32 @@ def train(
     if resume and (config or data or settings or start or vgg):
         raise SettingError("--resume goes on by the run's own settings; only --minutes or --samples may be new")
     if not resume and config is None:
-        raise SettingError("a run needs CONFIG: paper, repository, guided, or a TOML file")
+        raise SettingError("a run needs CONFIG: paper, repository, guided, or a TOML file; or --resume")
     chosen = None if config is None else _chosen(config, data, start, vgg, settings)
     from midframe.conversion.make import choose_device
+    from midframe.learn.distributed import leads
     from midframe.learn.trainer import train as run
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    bar = _Lines(quiet)
-    weights = run(
-        chosen,
-        out,
-        samples=samples,
-        minutes=minutes,
-        device=choose_device(device),
-        report=bar.show,
-        cancelled=stop.is_set,
-    )
-    if not quiet:
-        say(f"{weights}: trained; use it with --network {weights}")
+    stop = _Stop()
+    try:
+        weights = run(
+            chosen,
+            out,
+            samples=samples,
+            minutes=minutes,
+            device=choose_device(device),
+            report=_silent if quiet else _say_progress,
+            cancelled=stop.asked,
+        )
+    except Cancelled as stopped:
+        raise typer.Exit(failed("interrupted", str(stopped), 128 + stop.number, sys.argv[1:])) from None
+    if not leads():
+        return
     from midframe.cli.info import weights_json
     from midframe.networks import read_info
 
+    if not quiet:
+        say(f"{weights}: trained; use it with --network {weights}")
     emit({"schema": "midframe.train/1", "ok": True, **weights_json(read_info(weights))}, json, json_file)
 
 
@@ -97,6 +100,12 @@ def _chosen(
     from midframe.learn.config import read_config, tables
 
     given = tables(read_config(config))
+    if data:
+        given["data"]["shards"] = [str(folder) for folder in data]
+    if vgg is not None:
+        given["losses"]["vgg"] = vgg
+    if start is not None:
+        given["start"] = start
     for setting in settings or []:
         name, equals, value = setting.partition("=")
         *place, last = name.strip().split(".")
@@ -106,12 +115,6 @@ def _chosen(
         if not equals or not isinstance(table, dict) or (last not in table and place != ["settings"]):
             raise SettingError(f"--set takes NAME=VALUE of a setting, such as losses.census=1; got '{setting}'")
         table[last] = _value(value.strip())
-    if data:
-        given["data"]["shards"] = [str(folder) for folder in data]
-    if vgg is not None:
-        given["losses"]["vgg"] = vgg
-    if start is not None:
-        given["start"] = start
     return read_config(given)
 
 
@@ -125,19 +128,33 @@ def _value(text: str) -> Any:
         return text
 
 
-class _Lines:
-    """Progress as plain lines on standard error, from the leading process only."""
+class _Stop:
+    """SIGINT and SIGTERM ask the run to stop after its step; the second one ends it at once."""
 
-    def __init__(self, silent: bool) -> None:
-        self.silent = silent
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
 
-    def show(self, progress: Progress) -> None:
-        if self.silent or sys.stderr is None:
-            return
-        left = progress.seconds_left
-        rest = "" if left is None else f", {clock(left)} left"
-        losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
-        say(
-            f"step {progress.step}, {progress.samples} samples, {progress.per_second:.1f} a second, "
-            f"waited {progress.waited:.1%}{rest}: {losses}"
-        )
+    def asked(self) -> bool:
+        return self.number != 0
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.number:
+            say("ended at once; --resume goes on from the last checkpoint")
+            os._exit(128 + number)
+        self.number = number
+
+
+def _say_progress(progress: Progress) -> None:
+    """A plain line on standard error."""
+    left = "" if progress.seconds_left is None else f", {clock(progress.seconds_left)} left"
+    losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
+    say(
+        f"step {progress.step}, {progress.samples} samples, {progress.per_second:.1f} a second, "
+        f"waited {progress.waited:.1%}{left}: {losses}"
+    )
+
+
+def _silent(progress: Progress) -> None:
+    pass

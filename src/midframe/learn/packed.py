@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midframe.errors import InputError
+from midframe.errors import InputError, SettingError
 from midframe.learn.dataset.shards import Sample, Split, decode, read_shards
 
 
@@ -89,8 +89,11 @@ def read_packed(
 ) -> Packed:
     """Decode all samples of a split (`train`, `held`) of data set folders into memory.
 
-    progress is told the number of windows so far. Raises `InputError` for a folder without samples to train on.
+    progress is told the number of windows so far. Raises `InputError` for a folder without samples to train on,
+    `SettingError` where there is no folder.
     """
+    if not folders:
+        raise SettingError("no data set was named; give the folder of a `midframe dataset build`")
     windows: list[Tensor] = []
     films: list[str] = []
     motions: list[float] = []
