@@ -69,8 +69,8 @@ def window(
 
 
 def test_good_window() -> None:
-    assert judge(window([50, 60]), LIMITS, TICK) is None
-    assert judge(window([50, 60, 70, 80]), LIMITS, TICK) is None
+    assert judge(window([50, 60]), 80, LIMITS, TICK) is None
+    assert judge(window([50, 60, 70, 80]), 80, LIMITS, TICK) is None
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,19 @@ def test_good_window() -> None:
     ],
 )
 def test_verdict(seen: list[Seen], verdict: tuple[str, int]) -> None:
-    assert judge(seen, LIMITS, TICK) == verdict
+    assert judge(seen, 80, LIMITS, TICK) == verdict
+
+
+def test_flash() -> None:
+    """Outer frames that are alike: what lies between cannot be told from them."""
+    assert judge(window([60, 60]), 4.9, LIMITS, TICK) == ("flash", 1)
 
 
 def test_milliseconds_are_even_enough() -> None:
     """Matroska has 240 frames a second at steps of 4 and 5 ms."""
     seen = window([60, 60], gaps=[Fraction(4, 1000), Fraction(5, 1000)])
-    assert judge(seen, LIMITS, TICK) is None
-    assert judge(seen, LIMITS, TICK / 1000) == ("uneven times", 1)
+    assert judge(seen, 80, LIMITS, TICK) is None
+    assert judge(seen, 80, LIMITS, TICK / 1000) == ("uneven times", 1)
 
 
 values = st.sampled_from([0.0, 3.0, 20.0, 100.0, 400.0, 900.0])
@@ -111,10 +116,10 @@ def test_no_good_window_is_passed_over(film: list[tuple[float, float, float]], s
     differences, distances, deviations = zip(*film, strict=True)
     every = window(list(differences), list(distances), [40.0, *deviations])
     starts = range(len(every) - size + 1)
-    first = next((k for k in starts if judge(every[k : k + size], LIMITS, TICK) is None), None)
+    first = next((k for k in starts if judge(every[k : k + size], 80, LIMITS, TICK) is None), None)
     at = 0
     while at + size <= len(every):
-        verdict = judge(every[at : at + size], LIMITS, TICK)
+        verdict = judge(every[at : at + size], 80, LIMITS, TICK)
         if verdict is None:
             break
         assert 1 <= verdict[1] <= size

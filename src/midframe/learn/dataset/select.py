@@ -33,9 +33,11 @@ def squared_difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 def deviation(picture: NDArray[np.uint8]) -> float:
     """The mean over the channels of the standard deviation of a picture `[H, W, 3]` (the author's "variance")."""
-    count = picture.shape[0] * picture.shape[1]
-    total = picture.sum((0, 1), dtype=np.int64)
-    squares = np.square(picture, dtype=np.int32).sum((0, 1), dtype=np.int64)
+    height, width = picture.shape[:2]
+    count = height * width
+    rows = picture.reshape(height, -1)  # column by column first: many times faster than both axes at once
+    total = rows.sum(0, dtype=np.uint32).reshape(width, 3).sum(0, dtype=np.int64)
+    squares = np.square(rows, dtype=np.uint16).sum(0, dtype=np.uint32).reshape(width, 3).sum(0, dtype=np.int64)
     variances = [max(0, count * int(q) - int(s) ** 2) / count**2 for q, s in zip(squares, total, strict=True)]
     return float(sum(variance**0.5 for variance in variances)) / len(variances)
 
@@ -63,16 +65,17 @@ def thumbnail_of(frame: Frame) -> Thumbnail:
     return thumbnail(frame.planes[1 if frame.layout.family == "rgb" else 0], frame.layout.depth)
 
 
-REASONS = ("repeated", "still", "cut", "flat", "uneven step", "uneven times")
+REASONS = ("repeated", "still", "cut", "flat", "uneven step", "uneven times", "flash")
 """Why a window is rejected: a frame equal to the one before; too little difference; too much, or another shot; too
-little deviation; a step much smaller than the others; times between frames that differ."""
+little deviation; a step much smaller than the others; times between frames that differ; outer frames that are alike
+though those between are not."""
 
 
-def judge(window: Sequence[Seen], settings: DatasetSettings, tick: Fraction) -> tuple[str, int] | None:
+def judge(window: Sequence[Seen], outer: float, settings: DatasetSettings, tick: Fraction) -> tuple[str, int] | None:
     """Why a window is no good (one of `REASONS`) and the number of its last frame at fault; None where it is good.
 
-    No window that begins before that frame can be better. tick: the film's time base, by one of which times may always
-    be off (Matroska rounds to milliseconds).
+    No window that begins before that frame can be better. outer: the squared difference of its outer frames; tick: the
+    film's time base, by one of which times may always be off (Matroska rounds to milliseconds).
     """
     steps = [seen.step for seen in window[1:] if seen.step is not None]
     assert len(steps) == len(window) - 1
@@ -96,4 +99,4 @@ def judge(window: Sequence[Seen], settings: DatasetSettings, tick: Fraction) -> 
             return "uneven step", 1
         if abs(steps[k - 1].seconds - mean) > slack:
             return "uneven times", 1
-    return None
+    return ("flash", 1) if outer < settings.least_difference else None

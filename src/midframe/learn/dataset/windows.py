@@ -42,23 +42,27 @@ def find_window(film: Excerpts, start: Fraction, end: Fraction, settings: Datase
             window.append(_take(frame, film, window[-1] if window else None, settings, clock))
             if len(window) < settings.window:
                 continue
-            verdict = judge([taken.seen for taken in window], settings, film.film.time_base)
+            with clock("score"):
+                scores = _scores(window)
+            verdict = judge([taken.seen for taken in window], scores["difference"], settings, film.film.time_base)
             if verdict is None:
-                return _found(note, window, settings, clock)
+                return _found(note, window, scores, settings, clock)
             reason, bad = verdict
-            note["rejected"].append({"reason": reason, **_scores(window)})
+            note["rejected"].append({"reason": reason, **scores})
             window = window[bad:]
     nothing = "no frames" if seen == 0 else "too few frames" if seen < settings.window else "no good window"
     return Found({**note, "reason": _trouble(report) or nothing, "decoded": report.decoded})
 
 
-def _found(note: dict[str, Any], window: list[_Taken], settings: DatasetSettings, clock: Clock) -> Found:
+def _found(
+    note: dict[str, Any], window: list[_Taken], scores: dict[str, Any], settings: DatasetSettings, clock: Clock
+) -> Found:
     with clock("motion"):
         motion = mean_motion(window[0].picture, window[-1].picture)
     with clock("encode"):
         frames = tuple(encode(taken.picture, settings.jpeg) for taken in window)
     height, width = window[0].picture.shape[:2]
-    return Found(note, frames, {"width": width, "height": height, "motion": round(motion, 3), **_scores(window)})
+    return Found(note, frames, {"width": width, "height": height, "motion": round(motion, 3), **scores})
 
 
 @dataclass(frozen=True)
