@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from midframe.errors import SettingError
 from midframe.networks.base import InterpolationNetwork, pad, unpad
-from midframe.ops import cost_volume, separable_convolution, warp
+from midframe.ops import comparable, cost_volume, separable_convolution, warp
 
 SLOPE = 0.2
 """Of every leaky ReLU, the paper's."""
@@ -185,7 +185,7 @@ class Guided(InterpolationNetwork):
         maps, pyramid = pair.to(self._working_type(pair)), []
         for encoder in [part for part in self.encoders if isinstance(part, _Encoder)]:
             maps = encoder(maps)
-            pyramid.append(_comparable(maps, encoder.centre * FASTER))
+            pyramid.append(comparable(maps, encoder.centre * FASTER))
         return pyramid
 
     def _working_type(self, frames: Tensor) -> torch.dtype:
@@ -283,18 +283,6 @@ class _Decoder(nn.Module):
         probable = torch.softmax(costs * (SHARPNESS * torch.exp(FASTER * self.sharpness)), 3)
         mean: Tensor = probable @ steps
         return mean.permute(0, 3, 1, 2) * (FASTER * self.trust)
-
-
-def _comparable(features: Tensor, centre: Tensor) -> Tensor:
-    """Features less what they have in common everywhere, of mean square 1 at every pixel: a match is a cosine.
-
-    centre `[C]`: what they have in common, as a part of each pixel's own root mean square.
-    """
-    wide = features.to(centre.dtype)
-    scale = (wide.square().mean(1, keepdim=True) + 1e-6).sqrt()
-    apart = wide - scale * centre.view(1, -1, 1, 1)
-    unit: Tensor = apart * torch.rsqrt(apart.square().mean(1, keepdim=True) + 1e-6)
-    return unit.to(features.dtype)
 
 
 def _sum_to_one(taps: Tensor) -> Tensor:
