@@ -10,6 +10,7 @@ from torch import Tensor
 
 from midframe.learn import losses
 from midframe.learn.config import GUIDED_LOSSES, Losses
+from midframe.learn.losses import charbonnier_loss
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided, Levels
 from midframe.ops import warp
@@ -75,31 +76,28 @@ def level_losses(levels: Levels, batch: Batch, weights: Losses) -> dict[str, Ten
     Distances of motion are means in pixels of the picture, so a level counts as much as another.
     """
     found = dict.fromkeys((name for name in GUIDED_LOSSES if getattr(weights, name)), batch.first.new_zeros(()))
-    size = batch.first.shape[-1]
-    exact = (batch.trust * batch.exact.view(-1, 1, 1, 1), batch.trust * (1 - batch.exact).view(-1, 1, 1, 1))
-    pictures = torch.stack((batch.first, batch.target, batch.second), 1).flatten(0, 1)
-    for motion, blend in zip(levels.motions, levels.blends, strict=True):
-        step = -(-size // motion.shape[-1])
-        if motion.shape[-1] * step != size:  # a padded picture: its levels do not lie on the target's pixels
-            continue
+    exact = batch.exact.view(-1, 1, 1, 1)
+    trusts = batch.trust * exact, batch.trust * (1 - exact)
+    maps, step = torch.cat((batch.first, batch.second, batch.target, batch.motion, *trusts), 1), 1
+    for motion, blend in zip(levels.motions[::-1], levels.blends[::-1], strict=True):
+        step *= 2
+        if motion.shape[-1] * step != batch.first.shape[-1]:  # of a padded picture: they do not lie on the target's
+            break
+        maps = F.avg_pool2d(maps, 2)
+        frames, target, true, *trusted = torch.split(maps, [6, 3, 4, 1, 1], 1)
         if "merged" in found or "warped" in found:
-            small = F.avg_pool2d(pictures, step)
-            small = small.view(-1, 3, *small.shape[1:])
-            target = small[:, 1]
-            pair = small[:, 0::2].flatten(0, 1)
-            moved = warp(pair, motion.reshape(-1, 2, *motion.shape[2:]))
-            moved = moved.view(-1, 2, *moved.shape[1:])
+            moved = warp(frames.reshape(-1, 3, *frames.shape[2:]), motion.reshape(-1, 2, *motion.shape[2:]))
+            first, second = moved[0::2], moved[1::2]
             if "merged" in found:
-                merged = torch.lerp(moved[:, 1], moved[:, 0], blend)
-                found["merged"] = found["merged"] + losses.charbonnier_loss(merged, target)
+                found["merged"] = found["merged"] + charbonnier_loss(torch.lerp(second, first, blend), target)
             if "warped" in found:
-                found["warped"] = found["warped"] + losses.charbonnier_loss(moved, target[:, None])
-        if "motion" in found or "teacher" in found:
-            apart = motion * step - F.avg_pool2d(batch.motion, step)
-            distance = (apart.view(-1, 2, 2, *apart.shape[2:]).square().sum(2) + 1e-2).sqrt().mean(1, keepdim=True)
-            for name, trust in zip(("motion", "teacher"), exact, strict=True):
-                if name in found:
-                    found[name] = found[name] + (distance * F.avg_pool2d(trust, step)).mean()
+                either = charbonnier_loss(first, target) + charbonnier_loss(second, target)
+                found["warped"] = found["warped"] + either / 2
+        apart = (motion * step - true).view(-1, 2, 2, *motion.shape[2:])
+        distance = (apart.square().sum(2) + 1e-2).sqrt().mean(1, keepdim=True)
+        for name, trust in zip(("motion", "teacher"), trusted, strict=True):
+            if name in found:
+                found[name] = found[name] + (distance * trust).mean()
     return found
 
 

@@ -181,7 +181,9 @@ def move(
     """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
+        # A fused optimiser on a CPU reads both as they lie in memory: other strides would be other numbers.
+        alike = gradient is None or gradient.stride() == weight.stride()
+        weight.grad = gradient if alike or gradient is None else torch.empty_like(weight).copy_(gradient)
     if how is not None and how.clip_each is not None:
         for weight in weights:
             nn.utils.clip_grad_norm_(weight, how.clip_each)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midframe.errors import SettingError
+from midframe.networks.alignment import align
 from midframe.networks.base import InterpolationNetwork, pad, unpad
 from midframe.ops import comparable, cost_volume, separable_convolution, warp
 
@@ -66,6 +67,9 @@ class Guided(InterpolationNetwork):
     logit of the first frame's share, less logit(1-t). Straight motion has the same state at every time, and the cost
     volume too is indexed by displacement alone: what is learnt at the middle holds at the other times.
 
+    **Alignment.** Where motion begins is not learnt: `align` finds it by least squares, at a quarter of the size. A
+    learnt number, `alignment`, says how much of it is taken; what the levels add is what it missed.
+
     **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
     the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions
     start near the identity, a residual connection inside the weights: there are no additions to make.
@@ -73,8 +77,8 @@ class Guided(InterpolationNetwork):
     **Displacement.** Also added is the mean of the displacements that the cost volume compares, each as probable as its
     match is good, times a learnt number, `trust`. Features of random filters match well enough for that number to grow
     from the first step on, and its way back through the softmax teaches the features to match: without it learning
-    takes off many times later. These numbers and the decoders' last convolutions start at zero, so the untrained
-    network returns the weighted mean.
+    takes off many times later. These numbers, `alignment` and the decoders' last convolutions start at zero, so the
+    untrained network returns the weighted mean.
 
     **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta
     plus taps whose sum is zero, the vertical ones times the frame's share. All weights of a pixel add up to 1 by
@@ -118,13 +122,15 @@ class Guided(InterpolationNetwork):
         answers = (5 + 4 * taps, 5, 5, 5)
         coarser = (*hidden[1:], hidden[-1])
         self.decoders = nn.ModuleList(map(_Decoder, matched, hidden, blocks, coarser, answers, radii))
+        self.alignment = nn.Parameter(torch.zeros(1))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def averages(self) -> bool:  # type: ignore[override]
         """Whether it is still untrained: its answer is then the weighted mean."""
         parts = [part for part in self.modules() if isinstance(part, _Decoder)]
-        return not any(bool(part.head.weight.any() or part.trust.any()) for part in parts)
+        learnt = any(bool(part.head.weight.any() or part.trust.any()) for part in parts)
+        return not learnt and not bool(self.alignment.any())
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         return self.forward_levels(first, second, time).frame
@@ -139,23 +145,26 @@ class Guided(InterpolationNetwork):
         pair = pad(torch.stack((first, second), 1).flatten(0, 1), 16 << (depth - 1))
         scale = torch.stack((time, time, 1 - time, 1 - time), 1).mul(2).view(batch, 4, 1, 1)
 
-        state, hidden = None, None
+        aligned = align(pair[0::2], pair[1::2], time) * (FASTER * self.alignment)
+        learnt, hidden = None, None
         motions, blends = [], []
         for features, decoder in self._pyramid(pair, depth):
             place = (batch, 1, *features.shape[-2:])
-            if state is None:
-                state, moved = first.new_zeros(batch, 5, *features.shape[-2:]), features
+            if learnt is None:
+                learnt = first.new_zeros(batch, 5, *features.shape[-2:])
             else:
-                gain = state.new_tensor((2, 2, 2, 2, 1)).view(1, 5, 1, 1)
-                state = F.interpolate(state, scale_factor=2.0, mode="bilinear", align_corners=False) * gain
-                moved = warp(features, _each(state[:, :4] * scale))
+                gain = learnt.new_tensor((2, 2, 2, 2, 1)).view(1, 5, 1, 1)
+                learnt = F.interpolate(learnt, scale_factor=2.0, mode="bilinear", align_corners=False) * gain
+            state = learnt + _as_state(_resized(aligned, features.shape[-2:]))
+            moved = warp(features, _each(state[:, :4] * scale))
             context = torch.cat((state, time.view(batch, 1, 1, 1).expand(place)), 1)
             matched = cost_volume(moved, radius=decoder.radius, time=time, context=context)
             hidden, answer = decoder(matched, hidden)
             found = decoder.displacement(matched)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
             change, free = answer.split([5, answer.shape[1] - 5], 1)
-            state = state + change + torch.cat((-found, found, torch.zeros_like(found[:, :1])), 1)
+            more = change + _as_state(found)
+            learnt, state = learnt + more, state + more
             motions.append(state[:, :4] * scale)
             blends.append(torch.sigmoid(state[:, 4:] + torch.logit(1 - time).view(batch, 1, 1, 1)))
 
@@ -283,6 +292,19 @@ class _Decoder(nn.Module):
         probable = torch.softmax(costs * (SHARPNESS * torch.exp(FASTER * self.sharpness)), 3)
         mean: Tensor = probable @ steps
         return mean.permute(0, 3, 1, 2) * (FASTER * self.trust)
+
+
+def _as_state(motion: Tensor) -> Tensor:
+    """The state `[B, 5, h, w]` of motion `[B, 2, h, w]`: itself to the second frame, its opposite to the first."""
+    return torch.cat((-motion, motion, torch.zeros_like(motion[:, :1])), 1)
+
+
+def _resized(motion: Tensor, size: Sequence[int]) -> Tensor:
+    """Motion `[B, 2, h, w]` at another level's size, in its pixels; sizes differ by powers of two."""
+    ratio = size[0] / motion.shape[2]
+    if ratio < 1:
+        return F.avg_pool2d(motion, round(1 / ratio)) * ratio
+    return motion if ratio == 1 else F.interpolate(motion, tuple(size), mode="bilinear", align_corners=False) * ratio
 
 
 def _sum_to_one(taps: Tensor) -> Tensor:
