@@ -1,0 +1,242 @@
+"""Packing a training, two starts of it without PyAV, Halide and pydantic, and joining what they give."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import midframe
+from midframe.learn.checkpoints import load_checkpoint
+from midframe.learn.config import PRESETS, Config, Losses
+from midframe.learn.dataset.shards import Sample, read_shards, write_shard
+from midframe.networks.vgg import load_vgg19
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+WITHOUT = """
+import importlib.machinery
+find = importlib.machinery.PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in {"av", "halide", "pydantic"} else find(name, path, target)
+importlib.machinery.PathFinder.find_spec = find_spec
+"""
+"""Put into sitecustomize.py, this makes packages missing in a process and in those that it starts."""
+
+SMALL_GUIDED = """
+preset = "guided"
+[data]
+crop = 64
+[losses]
+perceptual = 0.001
+layer = "relu1_1"
+"""
+
+
+@pytest.fixture(scope="module")
+def packing() -> ModuleType:
+    return script("pack_training")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RANK", "WORLD_SIZE")}
+    line = [sys.executable, *map(str, command)]
+    return subprocess.run(line, capture_output=True, text=True, env={**own, **environment}, check=False)
+
+
+def window(generator: np.random.Generator, side: int = 96) -> list[np.ndarray]:
+    """Three frames of a texture that moves to the right."""
+    texture = cv2.resize(generator.integers(0, 255, (12, 18, 3), np.uint8), (side + 40, side), interpolation=2)
+    return [np.ascontiguousarray(texture[:, 10 + k : 10 + k + side]) for k in (4, 2, 0)]
+
+
+def sample(film: int, clip: int, generator: np.random.Generator) -> Sample:
+    frames = tuple(cv2.imencode(".png", frame)[1].tobytes() for frame in window(generator))
+    return Sample(f"film{film}-{clip:03}", frames, {"name": f"film{film}.mp4", "motion": 4.0, "film": f"film{film}"})
+
+
+def data_set(folder: Path, films: dict[int, int], held: int = 1) -> Path:
+    """A data set with so many clips of each film, and one held-back film."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for split, chosen in (("train", films), ("held", {9: held})):
+        with (folder / f"{split}-000000.tar").open("wb") as file:
+            write_shard(file, [sample(film, k, generator) for film, count in chosen.items() for k in range(count)])
+    return folder
+
+
+def vgg_file(path: Path) -> Path:
+    """The first two convolutions of VGG-19, random, in the original convention."""
+    torch.manual_seed(0)
+    shapes = {0: (64, 3, 3, 3), 2: (64, 64, 3, 3)}
+    weights = {f"features.{k}.weight": torch.randn(shape) * 0.05 for k, shape in shapes.items()}
+    weights |= {f"features.{k}.bias": torch.randn(shape[0]) * 0.05 for k, shape in shapes.items()}
+    save_file(weights, path, {"input": "BGR"})
+    return path
+
+
+def triplet_set(folder: Path) -> Path:
+    place = folder / "moving"
+    place.mkdir(parents=True)
+    for name, frame in zip(("first", "middle", "last"), window(np.random.default_rng(1), 64), strict=True):
+        cv2.imwrite(str(place / f"{name}.png"), frame)
+    return folder
+
+
+def test_from_films_to_joined_weights(tmp_path: Path) -> None:
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
+    without = {"PYTHONPATH": str(tmp_path / "without")}
+    (tmp_path / "small.toml").write_text(SMALL_GUIDED)
+    pack, out = tmp_path / "pack", tmp_path / "out"
+    data = data_set(tmp_path / "data", {1: 2, 2: 1})
+    options = ["--config", tmp_path / "small.toml", "--vgg", vgg_file(tmp_path / "vgg.safetensors")]
+    options += ["--triplets", triplet_set(tmp_path / "textures")]
+    done = run(SCRIPTS / "pack_training.py", data, "--out", pack, *options)
+    assert done.returncode == 0, done.stderr
+
+    # The first start has no time for more than one step; its checkpoint travels in pieces.
+    start = [pack / "train_on_gpu.py", "--dry-run", "--out", out]
+    done = run(*start, "--minutes", "0.001", "--workers", "0", **without)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = json.loads((out / "results.json").read_text())
+    assert not first["training"]["over"]
+    assert first["training"]["last"]["samples"] == 2
+    done = run(pack / "pieces.py", "join", out, "--out", tmp_path / "carried" / "run", **without)
+    assert done.returncode == 0, done.stderr
+    carried = load_checkpoint(tmp_path / "carried" / "run" / "carried.pt")
+    whole = load_checkpoint(pack / "run" / "checkpoint.pt")
+    for name, weight in whole["network"].items():
+        torch.testing.assert_close(carried["network"][name], weight, rtol=0, atol=0)
+    moments = carried["optimiser"]["state"][0]["exp_avg"]
+    torch.testing.assert_close(moments.float(), whole["optimiser"]["state"][0]["exp_avg"], rtol=2**-8, atol=1e-30)
+    unfinished = midframe.load(tmp_path / "carried" / "run" / "weights.safetensors")
+    assert "unfinished" in midframe.networks.read_info(pack / "run" / "weights.safetensors").training
+    assert sum(weight.numel() for weight in unfinished.parameters()) < 100_000
+
+    # Another machine goes on from what was carried, with worker processes, to the end.
+    start += ["--run", tmp_path / "carried" / "run", "--workers", "1"]
+    done = run(*start, "--minutes", "5", **without)
+    assert done.returncode == 0, done.stdout + done.stderr
+    second = json.loads((out / "results.json").read_text())
+    assert second["failures"] == second["left_behind"] == []
+    assert second["training"]["over"]
+    assert second["training"]["package"] == "src/midframe"
+    assert second["training"]["last"]["samples"] == 8
+    assert {"perceptual", "charbonnier", "motion"} <= second["training"]["last"].keys()
+    assert second["training"]["held"][-1]["psnr"] > 10
+    assert second["triplets"]["textures"]["mean"].keys() == {"average", "dis", "network"}
+    assert max(path.stat().st_size for path in out.iterdir()) <= 15_000_000
+    done = run(pack / "pieces.py", "join", out, "--out", tmp_path / "joined")
+    assert done.returncode == 0, done.stderr
+    network = midframe.load(tmp_path / "joined" / "weights.safetensors")
+    assert network.settings["features"] == [8, 8, 8, 8]
+    frames = [torch.rand(3, 32, 40) for _ in range(2)]
+    made = torch.as_tensor(midframe.interpolate(*frames, network=network, shader="off"))
+    assert made.shape == (3, 32, 40)
+    lines = [json.loads(line) for line in (tmp_path / "joined" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 4]
+    assert "film1.mp4" in (tmp_path / "joined" / "weights.md").read_text()
+
+
+def test_a_file_of_the_pack_that_was_changed_is_found(tmp_path: Path, packing: ModuleType) -> None:
+    (tmp_path / "data.txt").write_text("as it was")
+    row = {"bytes": 9, "sha256": packing.checksum(tmp_path / "data.txt")}
+    (tmp_path / "pack.json").write_text(json.dumps({"files": {"data.txt": row}}))
+    training = script("train_on_gpu")
+    training.check(tmp_path)
+    (tmp_path / "data.txt").write_text("as it is")
+    with pytest.raises(SystemExit, match=r"data\.txt is not what was packed: 8 of 9 bytes"):
+        training.check(tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["missing", "changed"])
+def test_a_piece_that_is_not_right_is_found_before_anything_is_unpacked(tmp_path: Path, broken: str) -> None:
+    pieces = script("pieces")
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    files = {"a.bin": np.random.default_rng(0).bytes(2500), "deep/b.bin": b"b"}
+    for name, content in files.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    made = pieces.split(tmp_path / "in", [tmp_path / "in" / name for name in files], tmp_path / "out", 1000)
+    assert len(made) > 3
+    assert max(path.stat().st_size for path in made) == 1000
+    joined = pieces.join(tmp_path / "out", tmp_path / "again")
+    assert {path.relative_to(tmp_path / "again").as_posix(): path.read_bytes() for path in joined} == files
+    if broken == "missing":
+        made[1].unlink()
+    else:
+        made[1].write_bytes(made[1].read_bytes()[:-1] + b"\1")
+    with pytest.raises(ValueError, match=r"files\.tar\.1"):
+        pieces.join(tmp_path / "out", tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_samples_are_thinned_evenly(tmp_path: Path, packing: ModuleType) -> None:
+    data = data_set(tmp_path / "data", {1: 60, 2: 10, 3: 2}, held=12)
+    (tmp_path / "out").mkdir()
+    stored = sum(path.stat().st_size for path in data.iterdir())
+    limit = 100_000 + stored // 12
+    told = packing.copy_samples(data, tmp_path / "out", limit, quality=30)
+    assert packing.size_of(tmp_path / "out") <= limit - 100_000
+    taken = [s.key for s in read_shards(tmp_path / "out" / "data", "train")]
+    assert len(taken) == told["train"]["taken"] < 72
+    assert 1 <= told["held"]["taken"] <= 6
+    clips: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    for key in taken:
+        clips[int(key[4])].append(int(key[6:]))
+    # Each film gives one in turn, so a long one gives more only where the others have no more.
+    assert len(clips[1]) - len(clips[2]) <= 1 or len(clips[2]) == 10
+    assert len(clips[3]) == 2
+    gaps = np.diff([-1, *sorted(clips[1]), 60])
+    assert gaps.max() <= 3 * 60 / len(clips[1])
+
+
+def test_all_samples_that_fit_stay_as_they_are(tmp_path: Path, packing: ModuleType) -> None:
+    data = data_set(tmp_path / "data", {1: 2, 2: 1})
+    (tmp_path / "out").mkdir()
+    told = packing.copy_samples(data, tmp_path / "out", 10_000_000, quality=30)
+    assert told["stored"] == "as they were"
+    for split in ("train", "held"):
+        samples: list[list[Any]] = [
+            sorted((s.key, s.frames) for s in read_shards(folder, split))
+            for folder in (data, tmp_path / "out" / "data")
+        ]
+        assert samples[0] == samples[1]
+
+
+def test_vgg_is_packed_no_deeper_than_it_is_looked_at(tmp_path: Path, packing: ModuleType) -> None:
+    source = vgg_file(tmp_path / "vgg.safetensors")
+    config = Config(losses=Losses(perceptual=1.0, layer="relu1_1"))
+    packing.copy_vgg(source, tmp_path / "half.safetensors", config)
+    half = load_file(tmp_path / "half.safetensors")
+    assert {name: value.dtype for name, value in half.items()} == {
+        "features.0.weight": torch.float16,
+        "features.0.bias": torch.float16,
+    }
+    picture = torch.rand(1, 3, 16, 16) * 255
+    whole, packed = (
+        load_vgg19(path)(picture, {"relu1_1"})["relu1_1"] for path in (source, tmp_path / "half.safetensors")
+    )
+    torch.testing.assert_close(packed, whole, rtol=2e-3, atol=2e-1)
+    with pytest.raises(packing.SettingError, match="none of the losses looks at VGG-19"):
+        packing.copy_vgg(source, tmp_path / "none.safetensors", PRESETS["guided"])
