@@ -79,10 +79,10 @@ def test_killed_and_interrupted_and_resumed_it_ends_with_the_same_bits(
     assert "step 10, 40 samples" in done.stderr
     assert f"use it with --network {whole / 'weights.safetensors'}" in done.stderr
 
-    steps = random.randint(1, 6)  # noqa: S311
+    steps = random.randint(1, 6)
     process = start("train", folder / "run.toml", "--out", out, patch=SLOW.format(seconds=0.01))
     wait_for_steps(process, steps)
-    time.sleep(random.uniform(0, 0.2))  # noqa: S311
+    time.sleep(random.uniform(0, 0.2))
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
