@@ -34,6 +34,8 @@ class Data:
     """The share of samples that are drawn, with exact middles and motion, out of pictures of the data set."""
     balance: bool = False
     """Pick films alike, and what moves more often than what does not; else each window once an epoch."""
+    reach: int | None = None
+    """How many frames the outer ones of a sample are apart at most, 2 or more; none: as many as the windows hold."""
     times: bool = False
     """Also times other than the middle, and frames further apart, out of windows longer than three."""
     on_device: bool = False

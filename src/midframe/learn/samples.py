@@ -57,6 +57,9 @@ def augmentation_of(data: Data) -> Augmentation:
 
 def _filmed(window: Tensor, config: Config, generator: Generator) -> tuple[Tensor, ...]:
     """Three frames of a window, augmented; their motion is a teacher's, where one is asked for."""
+    if config.data.reach is not None and len(window) > config.data.reach + 1:
+        start = int(torch.randint(len(window) - config.data.reach, (), generator=generator))
+        window = window[start : start + config.data.reach + 1]
     chosen = choose_frames(len(window), generator, TIMES if config.data.times else MIDDLE)
     places = [chosen.first, chosen.target, chosen.second]
     crops, done = augment(window[places], generator, augmentation_of(config.data), positions=places, return_plan=True)
