@@ -1,6 +1,6 @@
 """Made frames a second and peak memory of `convert`, for each network, on films.
 
-    python benchmarks/networks.py FILM... [--networks average guided paper] [--seconds 1] [--paper-seconds 0.1]
+    python benchmarks/networks.py FILM... [--networks default average paper] [--seconds 1] [--paper-seconds 0.1]
 
 Each conversion runs in a process of its own, with the default encoder and shader; all of its stages run side by side,
 as they do for a user. The machine and its load are stored with the figures.
@@ -45,7 +45,7 @@ def measure(film: Path, network: str, seconds: str, folder: Path) -> dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("films", nargs="+", type=Path)
-    parser.add_argument("--networks", nargs="+", default=["average", "guided", "paper"])
+    parser.add_argument("--networks", nargs="+", default=["default", "average", "paper"])
     parser.add_argument("--seconds", default="1")
     parser.add_argument("--paper-seconds", default="1/10")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "networks.json")

@@ -1,101 +1,123 @@
 """Convert a film, or a drawn one, and lay a made frame beside its neighbours: `make demo [INPUT=film.mp4]`.
 
-`python scripts/demo.py --strip docs/images/demo-strip.jpg` draws the picture of the README.
+`python scripts/demo.py --strip docs/images/demo-strip.jpg` draws the picture of the README; `--start 2 --seconds 1`
+converts only that part of a film.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from midframe.conversion import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out"
 HEIGHT = 360
 """The height of a strip's pictures."""
+CUT = 60
+"""Mean change of gray from which two frames are taken for different shots."""
 
 
 def main() -> None:
     """Draw a film where none is given, convert it, and write the strip."""
     from midframe import convert
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("film", nargs="?", type=Path)
+    parser.add_argument("--start", type=Fraction)
+    parser.add_argument("--seconds", type=Fraction)
+    parser.add_argument("--network", default="default")
     parser.add_argument("--strip", type=Path)
     given = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     source = given.film or drawn_film(OUT / "demo.mp4")
     target = OUT / f"{source.stem}-smooth.mp4"
     print(f"converting {source} ...")
-    summary = convert(source, target, overwrite=True)
+    summary = convert(
+        source,
+        target,
+        network=given.network,
+        start=given.start,
+        duration=given.seconds,
+        overwrite=True,
+        progress=Told().show,
+    )
     for warning in summary.warnings:
         print(f"  note: {warning}")
     counts = summary.counts
     print(f"the film:  {target}  ({counts.read} frames became {counts.written}, {counts.made} of them made)")
     picture = given.strip or OUT / f"{source.stem}-strip.png"
-    place = strip(source, target, picture)
+    place = strip(target, picture)
     print(f"the strip: {picture}  (first, made, second, at {float(place):.2f} s)")
 
 
+class Told:
+    """Says every few seconds how far a conversion is."""
+
+    EVERY = 5.0
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def show(self, now: Progress) -> None:
+        if now.stage == "convert" and time.monotonic() - self.last >= self.EVERY:
+            self.last = time.monotonic()
+            print(f"  {now.written} of {now.total} frames", flush=True)
+
+
 def drawn_film(path: Path) -> Path:
-    """Two seconds of moving textured shapes behind a static caption, with sound."""
+    """A second of textured shapes that move behind a static caption, with sound."""
     sys.path.insert(0, str(ROOT / "tests"))
     from films import AudioTrack, Film, draw
 
-    film = Film(640, 360, frames=48, rate=Fraction(24), speed=(5.0, 2.0), caption=True, audio=(AudioTrack(),))
+    film = Film(640, 360, frames=25, rate=Fraction(25), speed=(14.0, 5.0), caption=True, audio=(AudioTrack(),))
     return draw(film, path)
 
 
-def strip(source: Path, target: Path, picture: Path) -> Fraction:
-    """Write two source frames and the frame made between them side by side; returns the first one's time.
+def strip(film: Path, picture: Path) -> Fraction:
+    """Write a made frame between its neighbours, out of a film of two frames for one; returns the first one's time.
 
-    Of some places in the film, the one where most moves (but no cut) is shown.
+    The place is where most moves between frames of one shot. Every second frame of such a film is a source frame.
     """
-    frames = sampled(source, 12)
-    moving = [(float(np.abs(a[1] - b[1]).mean()), a[0], b[0]) for a, b in zip(frames[::2], frames[1::2], strict=False)]
-    _, first, second = max((m for m in moving if m[0] < 60), default=moving[0])
-    shown = [at(target, time) for time in (first, (first + second) / 2, second)]
+    small = [
+        (when, frame.reformat(width=64, height=36, format="gray").to_ndarray().astype(float))
+        for when, frame in decoded(film)
+    ]
+    places = [(float(np.abs(small[k][1] - small[k + 2][1]).mean()), k) for k in range(0, len(small) - 2, 2)]
+    if not places:
+        raise SystemExit(f"{film} has no made frame to show")
+    _, k = max((place for place in places if place[0] < CUT), default=places[0])
+    shown = [
+        frame.to_image(height=HEIGHT, width=round(frame.width * HEIGHT / frame.height))
+        for number, (_, frame) in enumerate(decoded(film))
+        if k <= number <= k + 2
+    ]
     width = shown[0].width
     sheet = Image.new("RGB", (width * 3 + 16, HEIGHT + 28), "white")
-    for k, (name, image) in enumerate(zip(("first", "made", "second"), shown, strict=True)):
-        sheet.paste(image, (k * (width + 8), 28))
-        ImageDraw.Draw(sheet).text((k * (width + 8) + 4, 8), name, fill="black")
+    for n, (name, image) in enumerate(zip(("first", "made", "second"), shown, strict=True)):
+        sheet.paste(image, (n * (width + 8), 28))
+        ImageDraw.Draw(sheet).text((n * (width + 8) + 4, 4), name, fill="black", font=ImageFont.load_default(16))
     sheet.save(picture, quality=88)
-    return first
+    return small[k][0]
 
 
-def sampled(path: Path, places: int) -> list[tuple[Fraction, np.ndarray]]:
-    """Pairs of neighbouring frames from all over a film: (time, small gray picture), two for each place."""
-    pairs: list[tuple[Fraction, np.ndarray]] = []
+def decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """The frames of a film's picture with their times."""
     with av.open(str(path)) as container:
         stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-        frames = [
-            (frame.pts * Fraction(frame.time_base), frame.reformat(width=64, height=36, format="gray"))
-            for frame in container.decode(stream)
-        ]
-    for k in np.linspace(0, len(frames) - 2, min(places, len(frames) - 1)).astype(int):
-        pairs += [(time, small.to_ndarray().astype(float)) for time, small in frames[k : k + 2]]
-    return pairs
-
-
-def at(path: Path, time: Fraction) -> Image.Image:
-    """The frame of a film nearest to a time, at the strip's height."""
-    best: tuple[Fraction, Image.Image] | None = None
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
         for frame in container.decode(stream):
-            distance = abs(frame.pts * Fraction(frame.time_base) - time)
-            if best is None or distance < best[0]:
-                best = (distance, frame.to_image(height=HEIGHT, width=round(frame.width * HEIGHT / frame.height)))
-            elif distance > best[0]:
-                break
-    assert best is not None
-    return best[1]
+            yield frame.pts * Fraction(frame.time_base), frame
 
 
 if __name__ == "__main__":

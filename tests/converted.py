@@ -19,7 +19,10 @@ HALF_MILLISECOND = Fraction(1, 2000)
 
 
 def quick(source: Path, target: Path | str, **wishes: Any) -> Summary:
-    """Convert by averaging, at little cost: FFV1 into mkv, else the fastest preset unless the wishes say otherwise."""
+    """Convert by averaging, at little cost: FFV1 into mkv, else the fastest preset unless the wishes say otherwise.
+
+    For all that is not about what the made frames show. Those of the trained network are tested in test_default.py.
+    """
     wishes = {"network": "average", "cuts": False, **wishes}
     suffix = Path(target).suffix
     if "encoder" not in wishes and "codec" not in wishes and suffix in (".mkv", ".mp4", ".mov"):

@@ -76,9 +76,10 @@ def make(
     times: Sequence[Fraction] = (Fraction(1, 2),),
     held: Held | None = None,
     shader: str = "default",
-    network: str = "default",
+    network: str = "average",
 ) -> list[Frame]:
-    """The output frames at these places between two frames, as the convert road makes them."""
+    """The output frames at these places between two frames, as the convert road makes them (by averaging, unless a
+    test names another network or puts its own in place of all with `use`)."""
     maker = Maker(Settings(network=network, shader=shader, device="cpu"), layout, colour, (layout, colour))
     slots = tuple(Slot(t, Fraction(1, 10), t) for t in times)
     frames = (Frame(first, layout, Fraction(0)), Frame(second, layout, Fraction(1)))

@@ -357,10 +357,12 @@ def test_import_needs_none_of_the_heavy_ones() -> None:
 
 def test_frames_are_made_without_halide_and_triton(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     patch = BLOCKED.format(names=("halide", "triton"))
-    film = film_factory(Film(frames=4))
-    result = run("convert", film, tmp_path / "out.mkv", "--no-cuts", "--encoder", "ffv1", patch=patch)
+    film = film_factory(Film(64, 48, frames=2))
+    result = run("convert", film, tmp_path / "out.mkv", "--encoder", "ffv1", "--device", "cpu", "--json", patch=patch)
     assert result.returncode == 0, result.stderr
-    assert len(read_times(tmp_path / "out.mkv")) == 7
+    told = one_object(result.stdout)
+    assert (told["network"], told["backend"]) == ("guided", "torch")
+    assert len(read_times(tmp_path / "out.mkv")) == 3
 
 
 def test_help_loads_neither_torch_nor_av() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from films import AudioTrack, Film
 from midframe.networks import NETWORKS, load
@@ -36,6 +37,16 @@ def test_info_of_weights(tmp_path) -> None:  # type: ignore[no-untyped-def]
     save_weights(load("guided"), path, training={"steps": 3}, licence="MIT", data="drawn")
     told = json.loads(run("info", path, "--json").stdout)
     assert (told["network"], told["training"], told["licence"]) == ("guided", {"steps": 3}, "MIT")
+
+
+def test_info_of_the_shipped_weights() -> None:
+    told = json.loads(run("info", "default", "--json").stdout)
+    assert (told["network"], told["licence"]) == ("guided", "MIT")
+    assert Path(told["card"]).name == "default.md"
+    assert told["bytes"] == Path(told["weights"]).stat().st_size
+    shown = run("info", "default").stdout
+    assert "guided" in shown
+    assert "default.md" in shown
 
 
 def test_info_of_a_foreign_file_is_one_line(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,18 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def test_the_list_for_people_and_machines(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "models")
     assert code == 0
-    assert {line.split()[0] for line in out.splitlines()} >= {"default", *NETWORKS}
+    lines = out.splitlines()
+    assert {line.split()[0] for line in lines} >= {"default", *NETWORKS}
+    assert re.match(r"default +guided, trained \(\d\.\d million parameters, MIT\), any time\. ", lines[0])
+    assert all(", untrained, " in line for line in lines if line.split()[0] in NETWORKS)
     code, out, _ = run(capsys, "models", "--json")
     told = one_object(out)
     assert (code, told["schema"], told["ok"]) == (0, "midframe.models/1", True)
-    assert {row["name"] for row in told["models"]} >= {"default", *NETWORKS}
+    rows = {row["name"]: row for row in told["models"]}
+    assert rows.keys() >= {"default", *NETWORKS}
+    assert (rows["default"]["network"], rows["default"]["trained"]) == ("guided", True)
+    assert rows["default"]["weights"]["weights"].endswith("default.safetensors")
+    assert not any(rows[name]["trained"] or rows[name]["weights"] for name in NETWORKS)
 
 
 def test_fetching_says_where_the_file_is(

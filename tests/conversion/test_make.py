@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from converted import quick
 from films import Film, picture, planes, read_frames, rgb_of
 from made_frames import Noise, Shift, largest, make, use
 from midframe import networks
@@ -153,7 +154,16 @@ def test_names_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Maker(Settings(network="average", device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
     assert {**maker.names, "backend": ""} == {"network": "average", "shader": "off", "backend": "", "device": "cpu"}
     two = Timeline(Fraction(0), Fraction(0), factor=2)
-    assert any("averages" in said for said in maker.warnings(two))
+    assert maker.warnings(two) == [
+        "the made frames are averages of their neighbours: average moves nothing; default is trained"
+    ]
+    maker = Maker(Settings(network="guided", device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
+    assert maker.warnings(two) == [
+        "the made frames are averages of their neighbours: guided is untrained; default is trained"
+    ]
+    maker = Maker(Settings(device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
+    assert maker.warnings(two) == []
+    assert (maker.names["network"], maker.names["shader"]) == ("guided", "amplified")
 
     class Middle(Noise):
         any_time = False
@@ -193,7 +203,7 @@ def test_a_network_of_middles_in_a_film(
 def test_other_layouts_on_request(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     """RGB from YUV: by the film's own matrix, the same for source frames and made ones."""
     film = Film(frames=3, scene="bars", matrix="bt601", codec="ffv1", pixel_format="yuv444p")
-    convert(film_factory(film, ".mkv"), tmp_path / "out.mkv", encoder="ffv1", pixel_format="gbrp")
+    quick(film_factory(film, ".mkv"), tmp_path / "out.mkv", pixel_format="gbrp")
     true = picture(film, 0)
     for frame in read_frames(tmp_path / "out.mkv"):
         found = rgb_of(Film(pixel_format=frame.pixel_format), frame.planes)

@@ -178,6 +178,8 @@ def test_a_signal_while_one_picture_is_made(tmp_path: Path) -> None:
         tmp_path / "a.png",
         tmp_path / "b.png",
         tmp_path / "out.png",
+        "--network",
+        "average",
         patch=PATCHES["network"].replace("4", "1"),
     )
     wait_for_place(process)

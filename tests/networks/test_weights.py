@@ -229,15 +229,17 @@ def test_names() -> None:
 def test_models(kept: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(networks, "SHIPPED", tmp_path)
     untrained = {model.name: model for model in models()}
-    assert list(untrained) == ["default", "average", "paper", "guided"]
-    assert untrained["default"].network == "average"
+    assert list(untrained) == ["average", "paper", "guided"]
+    with pytest.raises(SettingError, match="no network or weights file 'default'"):
+        load()
     assert not any(model.trained for model in untrained.values())
     assert not untrained["paper"].any_time
     assert all(model.description for model in untrained.values())
+    (tmp_path / "anime.safetensors").write_bytes(kept.read_bytes())
     (tmp_path / "default.safetensors").write_bytes(kept.read_bytes())
     (tmp_path / "natural.safetensors").write_bytes(kept.read_bytes())
     shipped = {model.name: model for model in models()}
-    assert list(shipped) == ["default", "natural", "average", "paper", "guided"]
+    assert list(shipped) == ["default", "anime", "natural", "average", "paper", "guided"]
     assert shipped["default"].trained
     assert shipped["default"].network == "guided"
     assert shipped["default"].weights == read_info(tmp_path / "default.safetensors")

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from converted import quick
 from films import Film, planes_of, read_frames, rgb_of
 from films import planes as film_planes
-from midframe.conversion import convert
 from midframe.errors import InputError
 from midframe.video.colour import MATRICES, Colour, from_rgb, made_planes, moving_within, to_rgb, to_tensors, understand
 from midframe.video.frame import Layout, planar_layout
@@ -293,7 +293,7 @@ def test_a_film_of_such_a_matrix_is_refused(tmp_path: Path) -> None:
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     with pytest.raises(InputError, match="YCgCo") as caught:
-        convert(path, target)
+        quick(path, target)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -301,7 +301,7 @@ def test_a_film_of_such_a_matrix_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("matrix", [None, "bt709"])
 def test_a_guess_is_said_and_not_written(matrix: str | None, film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = Film(frames=4, matrix=matrix, codec="ffv1")
-    summary = convert(film_factory(film, ".mkv"), tmp_path / "out.mkv", encoder="ffv1")
+    summary = quick(film_factory(film, ".mkv"), tmp_path / "out.mkv")
     said = [w for w in summary.warnings if "does not say its colours" in w]
     assert len(said) == (1 if matrix is None else 0)
     with av.open(str(tmp_path / "out.mkv")) as out:
@@ -311,7 +311,7 @@ def test_a_guess_is_said_and_not_written(matrix: str | None, film_factory: Calla
 
 def test_full_range_stays_full_range(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = Film(frames=4, pixel_format="yuvj420p", matrix="bt601", codec="mjpeg", scene="noise")
-    convert(film_factory(film, ".mov"), tmp_path / "out.mp4", preset="ultrafast")
+    quick(film_factory(film, ".mov"), tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as out:
         frame = next(out.decode(video=0))
         assert frame.format.name == "yuvj420p" or int(frame.color_range) == 2

@@ -16,23 +16,22 @@ _JSON = typer.Option("--json", help="One JSON object on standard output.")
 
 
 def info(
-    what: Annotated[str | None, typer.Argument(metavar="[FILE]", help="A weights file or a film.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(metavar="[WHAT]", help="A weights file, the name of shipped ones, or a film.")
+    ] = None,
     device: Annotated[str, typer.Option(help="The device that is asked about: auto, cpu, cuda, mps.")] = "auto",
     json: Annotated[bool, _JSON] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """Say what this machine can do, or what a weights file or a film is.
+    """Say what this machine can do, or what weights or a film are.
 
-    Without FILE: versions, devices, and for each backend of the operators whether it runs here, and why not.
+    Without WHAT: versions, devices, and for each backend of the operators whether it runs here, and why not.
     """
     if what is None:
         data = _machine(device)
-    elif Path(what).suffix == ".safetensors":
-        from midframe.networks.weights import read_info
-
-        data = weights_json(read_info(what))
     else:
-        data = _film(what)
+        shipped = None if Path(what).exists() else _shipped(what)
+        data = weights_json(shipped) if shipped else _weights(what) if what.endswith(".safetensors") else _film(what)
     if json:
         emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
     else:
@@ -47,10 +46,25 @@ def weights_json(info: WeightsInfo) -> dict[str, Any]:
         "network": info.network,
         "settings": dict(info.settings),
         "parameters": info.parameters,
+        "bytes": info.bytes,
+        "card": None if info.card is None else str(info.card),
         "training": dict(info.training),
         "licence": info.licence,
         "data": info.data,
     }
+
+
+def _shipped(name: str) -> WeightsInfo | None:
+    """What the weights of that name in the package say, where there are any."""
+    from midframe.networks import models
+
+    return next((model.weights for model in models() if model.name == name), None)
+
+
+def _weights(path: str) -> dict[str, Any]:
+    from midframe.networks.weights import read_info
+
+    return weights_json(read_info(path))
 
 
 def _machine(device: str) -> dict[str, Any]:

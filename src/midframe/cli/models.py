@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,15 +29,17 @@ def models(
     """List the networks and weights that --network takes."""
     if context.invoked_subcommand is not None:
         return
+    from midframe.cli.info import weights_json
     from midframe.networks import models as known
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": model.name,
             "network": model.network,
             "trained": model.trained,
             "any_time": model.any_time,
             "description": model.description,
+            "weights": None if model.weights is None else weights_json(model.weights),
         }
         for model in known()
     ]
@@ -45,9 +47,15 @@ def models(
         emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
         return
     for row in rows:
-        state = "trained" if row["trained"] else "untrained"
         times = "any time" if row["any_time"] else "the middle only"
-        print(f"{row['name']:<10} {row['network']}, {state}, {times}. {row['description']}")
+        print(f"{row['name']:<10} {row['network']}, {_state(row['weights'])}, {times}. {row['description']}")
+
+
+def _state(weights: dict[str, Any] | None) -> str:
+    """Whether it is trained, and what its weights are, in a few words."""
+    if weights is None:
+        return "untrained"
+    return f"trained ({weights['parameters'] / 1e6:.1f} million parameters, {weights['licence']})"
 
 
 @app.command()

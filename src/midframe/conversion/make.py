@@ -75,7 +75,9 @@ class Maker:
         """What a person should know about the frames that are made."""
         said = []
         if self.network.averages:
-            said.append("the made frames are averages of their neighbours: there are no trained weights yet")
+            name = self.names["network"]
+            why = "moves nothing" if name == "average" else "is untrained"
+            said.append(f"the made frames are averages of their neighbours: {name} {why}; default is trained")
         if not self.network.any_time and (timeline.rate is not None or timeline.factor not in (2, 4, 8)):
             said.append(
                 f"{self.names['network']} makes only the middle of two frames: other times come from {DEPTH} steps of "

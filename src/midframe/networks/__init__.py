@@ -19,10 +19,7 @@ NETWORKS = {
 """Each network by name: its module and class. A new network is one file and one line here."""
 
 SHIPPED = Path(__file__).parent.parent / "weights"
-"""The folder of trained weights in the package."""
-
-UNTRAINED = "average"
-"""What `default` means while no `default` weights are shipped."""
+"""The folder of trained weights in the package: each file is a name, `default` the one taken where none is given."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,15 @@ class Model:
 def load(name_or_path: str | Path = "default") -> InterpolationNetwork:
     """Give a network, ready to make frames.
 
-    name_or_path: `default` or the name of other shipped weights, one of `NETWORKS` (untrained), or the path of a
-    weights file. `default` without shipped weights is the averaging network. Raises `SettingError` for a name that is
-    none of these, and `WeightsError` for a file that is not what it should be.
+    name_or_path: `default` or the name of other shipped weights, one of `NETWORKS` (untrained: its frames are weighted
+    means), or the path of a weights file. Raises `SettingError` for a name that is none of these, and `WeightsError`
+    for a file that is not what it should be.
     """
     name = str(name_or_path)
     if _shipped(name).is_file():
         return load_weights(_shipped(name))
-    if name == "default" or name in NETWORKS:
-        return class_of(UNTRAINED if name == "default" else name)().eval()
+    if name in NETWORKS:
+        return class_of(name)().eval()
     if name.endswith(SUFFIX) or Path(name).exists():
         return load_weights(name)
     raise SettingError(f"there is no network or weights file '{name}'; there are the networks {', '.join(_names())}")
@@ -83,13 +80,13 @@ def _shipped(name: str) -> Path:
 
 
 def _names() -> list[str]:
-    shipped = sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}")) if SHIPPED.is_dir() else []
-    return list(dict.fromkeys(["default", *shipped, *NETWORKS]))
+    shipped = sorted((path.stem for path in SHIPPED.glob(f"*{SUFFIX}")), key=lambda name: (name != "default", name))
+    return list(dict.fromkeys([*shipped, *NETWORKS]))
 
 
 def _model(name: str) -> Model:
     weights = read_info(_shipped(name)) if _shipped(name).is_file() else None
-    network = weights.network if weights else UNTRAINED if name == "default" else name
+    network = weights.network if weights else name
     kind = class_of(network)
     said = (kind.__doc__ or "").strip().splitlines()[0]
     return Model(name, network, kind.any_time, weights is not None, weights, said)

@@ -12,7 +12,7 @@ class Average(InterpolationNetwork):
     """The weighted mean of two frames, as two separable convolutions whose kernels are parts of a delta.
 
     The vertical kernels are the weights `1 - t` and `t`, the horizontal ones are 1 (one tap each): the paper's formula
-    with nothing predicted. It has no parameters and stands in where there are no trained weights.
+    with nothing predicted. It has no parameters: the cheapest frames there are, and what any other is measured against.
     """
 
     any_time = True
