@@ -17,8 +17,6 @@ from midframe.ops import comparable, cost_volume, separable_convolution, warp
 
 SLOPE = 0.2
 """Of every leaky ReLU, the paper's."""
-SHARPNESS = 5.0
-"""How sharply good matches are told from bad ones at first; matches are cosines."""
 FASTER = 25.0
 """What numbers that rule a whole level are multiplied by: Adam moves all weights alike, which is too slow for them."""
 GAIN = 0.1
@@ -72,13 +70,8 @@ class Guided(InterpolationNetwork):
 
     **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
     the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions
-    start near the identity, a residual connection inside the weights: there are no additions to make.
-
-    **Displacement.** Also added is the mean of the displacements that the cost volume compares, each as probable as its
-    match is good, times a learnt number, `trust`. Features of random filters match well enough for that number to grow
-    from the first step on, and its way back through the softmax teaches the features to match: without it learning
-    takes off many times later. These numbers, `alignment` and the decoders' last convolutions start at zero, so the
-    untrained network returns the weighted mean.
+    start near the identity, a residual connection inside the weights: there are no additions to make. `alignment` and
+    the decoders' last convolutions start at zero, so the untrained network returns the weighted mean.
 
     **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta
     plus taps whose sum is zero, the vertical ones times the frame's share. All weights of a pixel add up to 1 by
@@ -129,7 +122,7 @@ class Guided(InterpolationNetwork):
     def averages(self) -> bool:  # type: ignore[override]
         """Whether it is still untrained: its answer is then the weighted mean."""
         parts = [part for part in self.modules() if isinstance(part, _Decoder)]
-        learnt = any(bool(part.head.weight.any() or part.trust.any()) for part in parts)
+        learnt = any(bool(part.head.weight.any()) for part in parts)
         return not learnt and not bool(self.alignment.any())
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
@@ -160,11 +153,9 @@ class Guided(InterpolationNetwork):
             context = torch.cat((state, time.view(batch, 1, 1, 1).expand(place)), 1)
             matched = cost_volume(moved, radius=decoder.radius, time=time, context=context)
             hidden, answer = decoder(matched, hidden)
-            found = decoder.displacement(matched)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
             change, free = answer.split([5, answer.shape[1] - 5], 1)
-            more = change + _as_state(found)
-            learnt, state = learnt + more, state + more
+            learnt, state = learnt + change, state + change
             motions.append(state[:, :4] * scale)
             blends.append(torch.sigmoid(state[:, 4:] + torch.logit(1 - time).view(batch, 1, 1, 1)))
 
@@ -266,8 +257,6 @@ class _Decoder(nn.Module):
     def __init__(self, channels: int, hidden: int, blocks: int, coarser: int, out: int, radius: int) -> None:
         super().__init__()
         self.radius = radius
-        self.trust = nn.Parameter(torch.zeros(1))
-        self.sharpness = nn.Parameter(torch.zeros(1))
         self.enter = _convolution(channels, hidden)
         self.carry = _convolution(coarser, hidden, kernel=1)
         self.inner = nn.ModuleList(_inner(hidden) for _ in range(blocks))
@@ -283,15 +272,6 @@ class _Decoder(nn.Module):
         for convolution in self.inner:
             maps = _activated(convolution(maps))
         return maps, self.head(maps)
-
-    def displacement(self, matched: Tensor) -> Tensor:
-        """The mean of the displacements `[B, 2, h, w]`, each as probable as its match is good, times `trust`."""
-        step = torch.arange(-self.radius, self.radius + 1, dtype=self.trust.dtype, device=matched.device)
-        steps = torch.stack((step.repeat(len(step)), step.repeat_interleave(len(step))), 1)
-        costs = matched[:, : len(steps)].permute(0, 2, 3, 1).to(steps.dtype)
-        probable = torch.softmax(costs * (SHARPNESS * torch.exp(FASTER * self.sharpness)), 3)
-        mean: Tensor = probable @ steps
-        return mean.permute(0, 3, 1, 2) * (FASTER * self.trust)
 
 
 def _as_state(motion: Tensor) -> Tensor:
