@@ -103,7 +103,7 @@ def triplet_set(folder: Path) -> Path:
     return folder
 
 
-def test_from_films_to_joined_weights(tmp_path: Path) -> None:
+def test_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
     without = {"PYTHONPATH": str(tmp_path / "without")}
