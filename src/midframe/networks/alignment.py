@@ -16,7 +16,7 @@ ROUNDS = 4
 """Corrections at each level; no one moves a pixel by more than one."""
 NEIGHBOURHOOD, CONTRAST = 2, 3
 """Radii, of boxes applied twice: of the pixels that a correction is agreed on by, and that contrast is measured in."""
-DOUBT = 0.1
+DOUBT = 0.6
 """Squared difference, in units of contrast, at which a pixel's say is halved: it may be covered in the other frame."""
 DAMPING = 0.02
 NOISE = 4e-4
@@ -91,8 +91,8 @@ def _smoothed(maps: Tensor, radius: int) -> Tensor:
 
 
 def _median(motion: Tensor) -> Tensor:
-    """The median of each number and its eight neighbours."""
+    """The median of each number and those within two pixels of it."""
     height, width = motion.shape[-2:]
-    padded = F.pad(motion, (1, 1, 1, 1), mode="replicate")
-    around = [padded[..., y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    padded = F.pad(motion, (2, 2, 2, 2), mode="replicate")
+    around = [padded[..., y : y + height, x : x + width] for y in range(5) for x in range(5)]
     return torch.stack(around).median(0).values
