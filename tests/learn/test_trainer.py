@@ -29,8 +29,8 @@ DATA = packed()
 HELD = packed(2, 1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def small() -> Iterator[None]:
     """One thread, and small pictures to judge by."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def after(steps: int) -> Callable[[], bool]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(small: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the guided network that nothing stopped."""
     out = tmp_path_factory.mktemp("whole") / "run"
     assert run(GUIDED, out) == out / "weights.safetensors"
