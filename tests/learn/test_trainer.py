@@ -117,7 +117,7 @@ def test_the_log_says_means_over_the_steps_since_its_last_line(whole: Path, tmp_
     assert said[3]["norm"] == pytest.approx((each[4]["norm"] + each[5]["norm"]) / 2)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("steps", [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
 def test_a_guided_run_that_was_stopped_ends_with_the_same_bits(whole: Path, tmp_path: Path, steps: int) -> None:
     out = tmp_path / "run"
     with pytest.raises(Cancelled, match=f"stopped after {4 * steps} samples"):
@@ -326,6 +326,7 @@ def test_reading_the_data_can_be_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_loss_falls(tmp_path: Path) -> None:
     config = replace(GUIDED, batch=2, shares=1, depths=(1,), samples=80, log_every=10, evaluate_every=1000)
     config = replace(
