@@ -62,7 +62,7 @@ def test_untrained_it_is_the_weighted_mean(untrained: Guided, size: tuple[int, i
 
 
 def test_parameter_count(untrained: Guided) -> None:
-    assert sum(parameter.numel() for parameter in untrained.parameters()) == 3_503_385
+    assert sum(parameter.numel() for parameter in untrained.parameters()) == 3_506_841
 
 
 def test_each_sample_has_its_own_time() -> None:

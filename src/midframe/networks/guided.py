@@ -24,6 +24,10 @@ GAIN = 0.1
 throw motions out of the picture, where they have no gradient to come back by."""
 
 
+CONTRAST = 4.0
+"""What differences of the moved frames, 0..1, are multiplied by to be of the features' size."""
+
+
 @dataclass(frozen=True)
 class Levels:
     """A made frame and what it was made of, for training and for looking inside.
@@ -65,11 +69,12 @@ class Guided(InterpolationNetwork):
     logit of the first frame's share, less logit(1-t). Straight motion has the same state at every time, and the cost
     volume too is indexed by displacement alone: what is learnt at the middle holds at the other times.
 
-    **Alignment.** Where motion begins is not learnt: `align` finds it by least squares, at a quarter of the size. A
-    learnt number, `alignment`, says how much of it is taken; what the levels add is what it missed.
+    **Alignment.** Where motion begins is not learnt: `align` finds it by least squares, at half size. A learnt number,
+    `alignment`, says how much of it is taken; what the levels add is what it missed.
 
     **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
-    the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Inner convolutions
+    the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Features have one length, so the
+    finest decoder also reads how far the moved frames' pixels are apart. Inner convolutions
     start near the identity, a residual connection inside the weights: there are no additions to make. `alignment` and
     the decoders' last convolutions start at zero, so the untrained network returns the weighted mean.
 
@@ -112,6 +117,7 @@ class Guided(InterpolationNetwork):
         kernels = (4, 3, 3, 3)  # pixels of 1/2 lie between four of the frame's
         self.encoders = nn.ModuleList(map(_Encoder, (3, *features[:-1]), features, kernels, inner))
         matched = [(2 * radius + 1) ** 2 + 2 * channels + 6 for radius, channels in zip(radii, features, strict=True)]
+        matched[0] += 12
         answers = (5 + 4 * taps, 5, 5, 5)
         coarser = (*hidden[1:], hidden[-1])
         self.decoders = nn.ModuleList(map(_Decoder, matched, hidden, blocks, coarser, answers, radii))
@@ -150,8 +156,10 @@ class Guided(InterpolationNetwork):
                 learnt = F.interpolate(learnt, scale_factor=2.0, mode="bilinear", align_corners=False) * gain
             state = learnt + _as_state(_resized(aligned, features.shape[-2:]))
             moved = warp(features, _each(state[:, :4] * scale))
-            context = torch.cat((state, time.view(batch, 1, 1, 1).expand(place)), 1)
-            matched = cost_volume(moved, radius=decoder.radius, time=time, context=context)
+            context = [state, time.view(batch, 1, 1, 1).expand(place)]
+            if decoder is self.decoders[0]:
+                context.append(_apart(pair, state[:, :4] * scale))
+            matched = cost_volume(moved, radius=decoder.radius, time=time, context=torch.cat(context, 1))
             hidden, answer = decoder(matched, hidden)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
             change, free = answer.split([5, answer.shape[1] - 5], 1)
@@ -272,6 +280,13 @@ class _Decoder(nn.Module):
         for convolution in self.inner:
             maps = _activated(convolution(maps))
         return maps, self.head(maps)
+
+
+@torch.no_grad()
+def _apart(pair: Tensor, motion: Tensor) -> Tensor:
+    """What differs between the frames `[2B, 3, H, W]` moved by half-size maps `[B, 4, h, w]`: `[B, 12, h, w]`."""
+    moved = warp(pair, _each(motion * 2))
+    return F.pixel_unshuffle(moved[0::2] - moved[1::2], 2) * CONTRAST
 
 
 def _as_state(motion: Tensor) -> Tensor:
