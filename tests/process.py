@@ -7,8 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+Command = Callable[..., SimpleNamespace]
+"""`midframe ARGUMENTS` in the tests' own process: returncode, stdout, stderr."""
 
 HERE = "HERE"
 """What a patch prints on standard error when its stage has been reached."""

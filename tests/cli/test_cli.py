@@ -12,7 +12,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -24,24 +23,9 @@ import midframe.cli
 from films import AudioTrack, Chapter, Film, SubtitleTrack, read_times, truncated, undecodable
 from midframe.errors import InputError
 from midframe.video.reader import ReadReport, read_pipe
-from process import environment, one_line, one_object, run, start
+from process import Command, environment, one_line, one_object, run, start
 
 QUICK = ("--network", "average", "--no-cuts")
-
-
-Command = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def here(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process, which spares loading everything again."""
-
-    def command(*arguments: object) -> SimpleNamespace:
-        code = midframe.cli._run([*map(str, arguments)])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
-
-    return command
 
 
 def schema(name: str) -> dict[str, Any]:

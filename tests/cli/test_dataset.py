@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import midframe.cli
 from films import Film, draw, text
 from midframe.learn.dataset.shards import read_shards
-from process import one_line, one_object, run, start, wait_for_file
-
-Command = Callable[..., SimpleNamespace]
+from process import Command, one_line, one_object, run, start, wait_for_file
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +46,6 @@ def built(films: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
     )
     assert result.returncode == 0, result.stderr
     return SimpleNamespace(out=out, result=result)
-
-
-@pytest.fixture
-def here(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process, which spares loading everything again."""
-
-    def command(*arguments: object) -> SimpleNamespace:
-        code = midframe.cli._run([*map(str, arguments)])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
-
-    return command
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from films import AudioTrack, Film
 from midframe.networks import NETWORKS, load
 from midframe.networks.weights import save_weights
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "midframe", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+from process import run
 
 
 def test_info_says_for_each_backend_whether_it_runs_and_why() -> None:

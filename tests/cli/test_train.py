@@ -6,22 +6,18 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-import midframe.cli
 from midframe.learn.config import Config, tables
 from midframe.learn.run_folder import read_log
-from process import one_line, one_object, start, wait_for_place
+from process import Command, one_line, one_object, start, wait_for_place
 from runs import GUIDED, lines, same, shards, state, toml
-
-Command = Callable[..., SimpleNamespace]
 
 SLOW = """
 import time
@@ -46,18 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs the command in this process, which spares loading everything again."""
+@pytest.fixture(autouse=True)
+def threads_and_signals() -> Iterator[None]:
+    """One thread, and what a training in this process changes is put back."""
     threads, before = torch.get_num_threads(), [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     torch.set_num_threads(1)
-
-    def command(*arguments: object) -> SimpleNamespace:
-        code = midframe.cli._run([*map(str, arguments)])
-        out, err = capfd.readouterr()
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
-
-    yield command
+    yield
     torch.set_num_threads(threads)
     for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
         signal.signal(number, handler)
