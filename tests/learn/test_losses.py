@@ -64,6 +64,17 @@ def test_luminosity_loss_sees_luma_only() -> None:
     assert losses.luminosity_loss(unseen, true).item() == pytest.approx(0, abs=1e-18)
 
 
+def test_decibels_are_what_the_psnr_lacks_picture_by_picture() -> None:
+    true = torch.zeros(2, 3, 4, 5)
+    made = torch.stack((torch.full((3, 4, 5), 10.0), torch.full((3, 4, 5), 100.0))).requires_grad_()
+    psnr = [10 * math.log10(255**2 / (d * d + 1)) for d in (10, 100)]
+    loss = losses.decibels_loss(made, true)
+    assert loss.item() == pytest.approx(20 * math.log10(255) - sum(psnr) / 2)
+    (gradient,) = torch.autograd.grad(loss, made)
+    assert gradient[1].norm() < gradient[0].norm()
+    assert losses.decibels_loss(true, true).item() == 0
+
+
 def test_charbonnier_is_smooth_at_zero_and_the_absolute_difference_far_away() -> None:
     true = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
     assert losses.charbonnier_loss(true, true, 0.5).item() == pytest.approx(0.5)
@@ -151,7 +162,7 @@ def test_census_loss_against_loops(radius: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["reconstruction_loss", "luminosity_loss", "charbonnier_loss", "laplacian_loss", "census_loss"]
+    "name", ["reconstruction_loss", "luminosity_loss", "charbonnier_loss", "decibels_loss", "laplacian_loss", "census_loss"]
 )
 def test_every_loss_of_pictures_has_the_gradient_of_its_value(name: str) -> None:
     made, true = (p[:1, :, :16, :16].contiguous().requires_grad_() for p in pictures())
@@ -171,7 +182,7 @@ def test_the_losses_of_features_and_logits_have_the_gradients_of_their_values() 
 
 def test_losses_of_several_shares_average_to_that_of_the_whole() -> None:
     made, true = pictures()
-    for name in ("reconstruction_loss", "luminosity_loss", "charbonnier_loss", "laplacian_loss", "census_loss"):
+    for name in ("reconstruction_loss", "luminosity_loss", "charbonnier_loss", "decibels_loss", "laplacian_loss", "census_loss"):
         loss = getattr(losses, name)
         parts = [loss(made[k : k + 1], true[k : k + 1]).item() for k in range(2)]
         assert loss(made, true).item() == pytest.approx(sum(parts) / 2)

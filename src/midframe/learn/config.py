@@ -53,6 +53,7 @@ class Losses:
     adversarial: float = 0.0
     luminosity: float = 0.0
     charbonnier: float = 0.0
+    decibels: float = 0.0
     laplacian: float = 0.0
     census: float = 0.0
     merged: float = 0.0

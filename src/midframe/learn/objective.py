@@ -64,7 +64,7 @@ def picture_losses(
         found["perceptual"] = losses.perceptual_loss(*features, layer)
     if weights.adversarial and logits is not None:
         found["adversarial"] = losses.adversarial_loss(logits)
-    for name in ("reconstruction", "luminosity", "charbonnier", "laplacian", "census"):
+    for name in ("reconstruction", "luminosity", "charbonnier", "decibels", "laplacian", "census"):
         if getattr(weights, name):
             found[name] = getattr(losses, f"{name}_loss")(made, batch.target)
     return found
