@@ -11,6 +11,10 @@ import torch
 
 from midframe.learn import losses
 
+PICTURE_LOSSES = [
+    f"{name}_loss" for name in ("reconstruction", "luminosity", "charbonnier", "decibels", "laplacian", "census")
+]
+
 
 def pictures(height: int = 24, width: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
@@ -161,9 +165,7 @@ def test_census_loss_against_loops(radius: int) -> None:
     assert losses.census_loss(made, true, radius).item() == pytest.approx(np.mean(by_direction), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "name", ["reconstruction_loss", "luminosity_loss", "charbonnier_loss", "decibels_loss", "laplacian_loss", "census_loss"]
-)
+@pytest.mark.parametrize("name", PICTURE_LOSSES)
 def test_every_loss_of_pictures_has_the_gradient_of_its_value(name: str) -> None:
     made, true = (p[:1, :, :16, :16].contiguous().requires_grad_() for p in pictures())
     assert torch.autograd.gradcheck(getattr(losses, name), (made, true), fast_mode=True)
@@ -182,7 +184,7 @@ def test_the_losses_of_features_and_logits_have_the_gradients_of_their_values() 
 
 def test_losses_of_several_shares_average_to_that_of_the_whole() -> None:
     made, true = pictures()
-    for name in ("reconstruction_loss", "luminosity_loss", "charbonnier_loss", "decibels_loss", "laplacian_loss", "census_loss"):
+    for name in PICTURE_LOSSES:
         loss = getattr(losses, name)
         parts = [loss(made[k : k + 1], true[k : k + 1]).item() for k in range(2)]
         assert loss(made, true).item() == pytest.approx(sum(parts) / 2)
