@@ -64,9 +64,9 @@ def charbonnier_loss(made: Tensor, true: Tensor, epsilon: float = 0.255) -> Tens
 
 
 def decibels_loss(made: Tensor, true: Tensor) -> Tensor:
-    """Mean over the pictures of 10 log10(1 + mean squared difference): what their PSNR lacks to 48.13 dB, but for the 1.
+    """Mean over the pictures of 10 log10(1 + mean squared difference): but for the 1, what PSNR lacks to 48.13 dB.
 
-    Every picture counts alike, also where little can be known: its gradient's size does not grow with what differs.
+    Every picture counts alike, also where little can be known: gradients do not grow with what differs.
     """
     return 10 * torch.log10(1 + (made - true).square().flatten(1).mean(1)).mean()
 

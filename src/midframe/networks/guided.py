@@ -73,9 +73,9 @@ class Guided(InterpolationNetwork):
     `alignment`, says how much of it is taken; what the levels add is what it missed.
 
     **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
-    the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Features have one length, so the
-    finest decoder also reads how far the moved frames' pixels are apart. Inner convolutions
-    start near the identity, a residual connection inside the weights: there are no additions to make. `alignment` and
+    the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Features have one
+    length, so the finest decoder also reads how far the moved frames' pixels are apart. Inner convolutions start near
+    the identity, a residual connection inside the weights: there are no additions to make. `alignment` and
     the decoders' last convolutions start at zero, so the untrained network returns the weighted mean.
 
     **Kernels.** The finest decoder also gives, at half size, a vertical and a horizontal kernel for each frame: a delta
