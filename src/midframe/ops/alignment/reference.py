@@ -8,6 +8,7 @@ from torch import Tensor
 
 from midframe.ops.warp.reference import warp_torch
 
+LUMA = (0.299, 0.587, 0.114)
 HOPS = (3, 9)
 """How far away, in pixels, the neighbours are whose motions are tried."""
 PREFERENCE = 0.02
@@ -22,6 +23,11 @@ NOISE = 4e-4
 """Variance of frames in 0..1 below which there is nothing but noise."""
 LARGEST = 1.0
 """Pixels that one correction moves a pixel by at most, along either axis."""
+
+
+def half_luma_reference(frames: Tensor) -> Tensor:
+    luma = frames.new_tensor(LUMA).view(1, 3, 1, 1)
+    return F.avg_pool2d((frames * luma).sum(1, keepdim=True), 2)
 
 
 def normalise_contrast_reference(frames: Tensor) -> Tensor:
