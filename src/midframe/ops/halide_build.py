@@ -4,9 +4,9 @@
     run(image, 3, out)                            # tensors, ints and floats as in arguments, then the outputs
 
 Where a C++ compiler is at hand, the pipeline is linked to a shared object in the user's cache folder, named by the hash
-of its source, Halide's version and the processor, and that of its content. It is written beside its place and renamed,
-so that processes may meet there. Where there is no compiler or the folder cannot be used, Halide compiles anew in each
-process.
+of what pipelines are written in, Halide's version and the processor, and that of its content. It is written beside its
+place and renamed, so that processes may meet there. Where there is no compiler or the folder cannot be used, Halide
+compiles anew in each process.
 
 A tensor's dimensions are reversed: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is copied. bfloat16
 and float16 travel as 16 bits; `read` and `write` convert them, which needs no help of the processor's.
@@ -122,8 +122,8 @@ def _load_kept(name: str, source: str, define: Define) -> Run | None:
     linker, folder = kept
     target = hl.get_host_target()
     digest = hashlib.sha256(f"{name} {version('halide')} {target}".encode())
-    for file in (source, __file__):
-        digest.update(Path(file).read_bytes())
+    for file in (Path(source), *sorted(Path(__file__).parent.rglob("halide*.py"))):  # pipelines share pieces
+        digest.update(file.read_bytes())
     stem = f"{name}-{digest.hexdigest()[:16]}"
     try:
         path = next((file for file in folder.glob(f"{stem}-*.so") if _is_whole(file)), None)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from midframe.ops.alignment.halide_sorting import merged, ranked, rising
 from midframe.ops.alignment.reference import (
     CONTRAST,
     DAMPING,
@@ -249,13 +250,13 @@ def _median() -> tuple[list[Any], list[Any]]:
     width, height = motion.dim(0).extent(), motion.dim(1).extent()
     columns, pairs, fours, middle, out = (hl.Func(name) for name in ("columns", "pairs", "fours", "middle", "out"))
     column = [motion[_kept(x, width), hl.clamp(y + j, 0, height - 1), n] for j in range(-2, 3)]
-    columns[x, y, n] = hl.Tuple(_sorted(column))
+    columns[x, y, n] = hl.Tuple(rising(column))
     # Two neighbouring columns serve as the left two of one pixel and as the right two of another.
-    pairs[x, y, n] = hl.Tuple(_merged(_parts(columns, 5, x, y, n), _parts(columns, 5, x + 1, y, n)))
+    pairs[x, y, n] = hl.Tuple(merged(_parts(columns, 5, x, y, n), _parts(columns, 5, x + 1, y, n)))
     left, right = _parts(pairs, 10, x - 2, y, n), _parts(pairs, 10, x + 1, y, n)
     # Of the 25, the middle one is the 13th: at most 5 of the middle column are below it, so of the 20 others 7 to 12.
-    fours[x, y, n] = hl.Tuple([_ranked(left, right, rank) for rank in range(7, 13)])
-    middle[x, y, n] = _ranked(_parts(fours, 6, x, y, n), _parts(columns, 5, x, y, n), 12 - 7)
+    fours[x, y, n] = hl.Tuple([ranked(left, right, rank) for rank in range(7, 13)])
+    middle[x, y, n] = ranked(_parts(fours, 6, x, y, n), _parts(columns, 5, x, y, n), 12 - 7)
     out[x, y, n] = middle[x, y, n]
 
     row, _ = _written(out)
@@ -268,40 +269,6 @@ def _median() -> tuple[list[Any], list[Any]]:
 
 def _parts(function: Any, count: int, *at: Any) -> list[Any]:
     return [function[at][k] for k in range(count)] if count > 1 else [function[at]]
-
-
-def _sorted(values: list[Any]) -> list[Any]:
-    """In rising order, by merging halves."""
-    if len(values) < 2:
-        return values
-    half = len(values) // 2
-    return _merged(_sorted(values[:half]), _sorted(values[half:]))
-
-
-def _merged(a: list[Any], b: list[Any]) -> list[Any]:
-    """Two rising lists made one: Batcher's odd-even merge."""
-    import halide as hl
-
-    if not a or not b:
-        return a + b
-    if len(a) == len(b) == 1:
-        return [hl.min(a[0], b[0]), hl.max(a[0], b[0])]
-    even, odd = _merged(a[::2], b[::2]), _merged(a[1::2], b[1::2])
-    merged = even[:1]
-    for low, high in zip(odd, even[1:], strict=False):
-        merged += [hl.min(low, high), hl.max(low, high)]
-    return merged + odd[len(even) - 1 :] + even[len(odd) + 1 :]
-
-
-def _ranked(a: list[Any], b: list[Any], rank: int) -> Any:
-    """The value of a rank, from 0, of two rising lists: the least that the first i of a and rank + 1 - i of b reach."""
-    import halide as hl
-
-    reached = []
-    for i in range(max(0, rank + 1 - len(b)), min(len(a), rank + 1) + 1):
-        j = rank + 1 - i
-        reached.append(hl.max(a[i - 1], b[j - 1]) if i and j else a[i - 1] if i else b[j - 1])
-    return functools.reduce(hl.min, reached)
 
 
 def _first_of(found: list[Any], values: list[Any]) -> Any:
