@@ -59,6 +59,9 @@ def main() -> int:
     except (MidframeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 4)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left behind", file=sys.stderr)
+        return 130
     print(json.dumps(told, indent=1))
     return 0
 
@@ -73,6 +76,15 @@ def pack(given: argparse.Namespace) -> dict[str, Any]:
 
         build_dataset(given.films, given.data, DatasetSettings(window=given.window))
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        return fill(given, out)
+    except BaseException:  # a half of a pack is in the way of the next try
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def fill(given: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """Fill a folder that is empty; returns what is in it."""
     config = read_config(given.config)
     config = replace(config, data=replace(config.data, shards=("data",)))
     copy_source(out)

@@ -47,8 +47,10 @@ def main() -> int:
     began = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=Path, default=HERE)
-    parser.add_argument("--out", type=Path, required=True, help="an empty folder for the pieces")
-    parser.add_argument("--run", type=Path, help="the run's folder; PACK/run if not given")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a folder for the pieces; those of an earlier start are replaced"
+    )
+    parser.add_argument("--run", type=Path, help="the run's folder; if not given, PACK/run, of a dry run PACK/dry-run")
     parser.add_argument("--minutes", type=float, default=9.0, help="this start may take")
     parser.add_argument("--run-minutes", type=float, help="of training altogether, if that is more than this start has")
     parser.add_argument("--finish", action="store_true", help="end the run within this start")
@@ -61,7 +63,11 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="8 samples, small network, CPU")
     given = parser.parse_args()
     given.pack, given.out = given.pack.resolve(), given.out.resolve()
-    given.run = (given.run or given.pack / "run").resolve()
+    given.run = (given.run or given.pack / ("dry-run" if given.dry_run else "run")).resolve()
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)  # before the time is spent
+    except OSError as error:
+        raise SystemExit(f"{given.out} cannot hold the pieces: {error.strerror}") from None
     os.chdir(given.pack)  # the settings name what is in the pack
     check(given.pack)
     paths = [str(given.pack / "src"), str(given.pack), *map(str, sorted(given.pack.glob("wheels/*.whl")))]
@@ -273,8 +279,6 @@ def collect(given: argparse.Namespace, result: dict[str, Any], began: float) -> 
     import pieces
 
     run: Path = given.run
-    shutil.rmtree(given.out, ignore_errors=True)
-    given.out.mkdir(parents=True)
     wanted = [run / name for name in ("config.json", "environment.json", "log.jsonl", "weights.safetensors")]
     wanted += [run / name for name in ("weights.md", "curves.png", "best.safetensors", "best.md")]
     wanted += sorted((run / "pictures").glob("*.png"))[-1:]

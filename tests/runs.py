@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,18 @@ def shrink_paper(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(midframe.networks.paper, "CHANNELS", (8, 64, 8, 8, 8))
     made = lambda *given, **named: Discriminator(*given, **named, width=16, dense=32)  # noqa: E731
     patch.setattr(midframe.learn.players, "Discriminator", made)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="the size of files can be limited on POSIX only")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def lines(out: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,17 @@ from typing import Any
 import pytest
 
 from midframe.errors import DeviceError, SettingError
-from midframe.learn.config import PRESETS, Config, Data, Losses, from_tables, read_config, tables
+from midframe.learn.config import (
+    PRESETS,
+    Config,
+    Data,
+    Discriminator,
+    Losses,
+    Optimiser,
+    from_tables,
+    read_config,
+    tables,
+)
 
 
 def test_presets_have_the_numbers_of_the_report_and_of_its_authors_code() -> None:
@@ -103,6 +114,22 @@ def test_a_name_that_is_no_preset_and_no_file() -> None:
         {"depths": (0,)},
         {"data": Data(on_device=True), "workers": 1},
         {"losses": Losses(reconstruction=-1.0)},
+        {"losses": Losses(reconstruction=math.inf)},
+        {"losses": Losses(reconstruction=1.0, fade=-1.0)},
+        {"minutes": math.inf},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"data": Data(crop=0)},
+        {"data": Data(crop=-64)},
+        {"data": Data(offset=-1)},
+        {"data": Data(reach=1)},
+        {"optimiser": Optimiser(warmup=-1)},
+        {"optimiser": Optimiser(weight_decay=-1.0)},
+        {"optimiser": Optimiser(clip=0.0)},
+        {"optimiser": Optimiser(clip_each=-5.0)},
+        {"optimiser": Optimiser(rate=math.inf)},
+        {"discriminator": Discriminator(dropout=1.5)},
+        {"discriminator": Discriminator(smoothing=-0.1)},
     ],
 )
 def test_numbers_that_cannot_be_meant(wrong: dict[str, Any]) -> None:

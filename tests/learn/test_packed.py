@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from midframe.errors import Cancelled, InputError, SettingError
+from midframe.errors import Cancelled, InputError, OutputError, SettingError
+from midframe.learn.dataset.pictures import encode
+from midframe.learn.dataset.shards import Sample, write_shard
 from midframe.learn.packed import Packed, read_packed
-from runs import packed, shards, window
+from runs import files_of_at_most, packed, shards, window
+
+SIZES = tuple(encode(np.zeros((side, 48, 3), np.uint8), None) for side in (48, 40, 48))
+"""Frames of sizes that differ."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,25 @@ def test_where_there_is_nothing_to_train_on(folder: Path, tmp_path: Path) -> Non
         read_packed([folder, tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("frames", "info", "said"),
+    [
+        ((), {"name": "a.mp4", "motion": 1.0}, "0 frames"),
+        ((b"",) * 3, {"name": "a.mp4", "motion": 1.0}, "no picture"),
+        ((b"\x89PNG\r\n",) * 3, {"name": "a.mp4", "motion": 1.0}, "no picture"),
+        (SIZES[:2], {"name": "a.mp4", "motion": 1.0}, "needs 3 at least"),
+        (SIZES, {"name": "a.mp4", "motion": 1.0}, "shape"),
+        (SIZES[:1] * 3, {"motion": 1.0}, "it has no 'name'"),
+        (SIZES[:1] * 3, {"name": "a.mp4", "motion": "fast"}, "fast"),
+    ],
+)
+def test_a_sample_that_is_damaged_is_named(tmp_path: Path, frames: tuple[bytes, ...], info: Any, said: str) -> None:
+    with (tmp_path / "train-000000.tar").open("wb") as file:
+        write_shard(file, [Sample("film-7", frames, info)])
+    with pytest.raises(InputError, match=f"the sample film-7 of .* is damaged: .*{said}"):
+        read_packed([tmp_path])
+
+
 def test_stored_in_a_file_it_opens_as_it_was(tmp_path: Path) -> None:
     data = packed(4, 2)
     data = Packed((*data.windows[:3], data.windows[3][:, :, :50, :40].contiguous()), *list(vars(data).values())[1:4])
@@ -67,3 +93,8 @@ def test_films_are_picked_alike_and_what_moves_more_often() -> None:
     assert data.chances[:9].sum().item() == pytest.approx(0.5)
     assert data.chances[9].item() == pytest.approx(0.5)
     assert (data.chances[8] / data.chances[0]).item() == pytest.approx(4.0)  # the root of 16
+
+
+def test_no_room_for_the_file_of_windows_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="File too large"), files_of_at_most(1000):
+        packed(1).save(tmp_path / "windows.bin")

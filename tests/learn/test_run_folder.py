@@ -17,7 +17,7 @@ from midframe.errors import DeviceError, InputError, OutputError
 from midframe.learn import run_folder
 from midframe.learn.config import read_config
 from midframe.learn.run_folder import Log, begin, draw_curves, read_log, sheet
-from runs import GUIDED
+from runs import GUIDED, files_of_at_most
 
 
 def write(out: Path, steps: range, after: int = 0) -> None:
@@ -27,6 +27,12 @@ def write(out: Path, steps: range, after: int = 0) -> None:
             log.write(step, "train", {"samples": step * 4, "total": 10.0 / step, "norm": 1.0})
             if step % 2 == 0:
                 log.write(step, "held", {"samples": step * 4, "psnr": 20.0 + step})
+
+
+def write_lines(out: Path, lines: list[dict[str, Any]]) -> None:
+    with Log(out, 0) as log:
+        for step, line in enumerate(lines):
+            log.write(step, "train", line)
 
 
 def test_the_settings_and_the_machine_are_written(tmp_path: Path) -> None:
@@ -67,6 +73,29 @@ def test_tensorboard_gets_the_same(tmp_path: Path) -> None:
     assert [(each.step, each.value) for each in events.Scalars("held/psnr")] == [(2, 22.0), (4, 24.0)]
     assert [each.value for each in events.Scalars("train/total")] == pytest.approx([10, 5, 10 / 3, 2.5])
     assert events.Images("held/pictures")[0].width == 6
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    begin(tmp_path, GUIDED)
+    line = {"samples": 4, "words": "x" * 600}
+    with pytest.raises(OutputError, match=r"cannot be written: File too large") as caught, files_of_at_most(1000):
+        write_lines(tmp_path, [line] * 3)
+    assert "\n" not in str(caught.value)
+    assert [found["step"] for found in read_log(tmp_path)] == [0]
+
+
+def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    begin(tmp_path, GUIDED)
+    (tmp_path / "pictures").rmdir()
+    with pytest.raises(OutputError, match="cannot be written: No such file"), Log(tmp_path, 0) as log:
+        log.show(1, torch.zeros(3, 4, 6, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("line", ["3", "[]", '{"kind": "train"}'])
+def test_lines_that_are_of_no_run_are_said(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(f'{line}\n{{"step": 1, "kind": "train", "samples": 4}}\n')
+    with pytest.raises(InputError, match="damaged in line 1"):
+        read_log(tmp_path)
 
 
 def test_a_sheet_of_pictures_is_read_row_by_row(tmp_path: Path) -> None:

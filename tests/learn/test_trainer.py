@@ -16,8 +16,9 @@ import torch
 from midframe.errors import Cancelled, InputError, OutputError, SettingError, TrainingError
 from midframe.learn import evaluation, run_folder, trainer
 from midframe.learn.checkpoints import load_checkpoint, save_checkpoint
-from midframe.learn.config import Config
+from midframe.learn.config import Config, Data
 from midframe.learn.evaluation import held_batch
+from midframe.learn.packed import Packed
 from midframe.learn.run_folder import read_log
 from midframe.learn.trainer import Progress, train
 from midframe.networks import load_weights, read_info
@@ -208,6 +209,14 @@ def test_a_folder_that_holds_a_run_is_refused_before_anything_is_read(whole: Pat
     assert (whole / "log.jsonl").read_bytes() == before
 
 
+def test_windows_smaller_than_the_crop_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    larger = torch.zeros(5, 3, 120, 120, dtype=torch.uint8)
+    data = Packed((larger, DATA.windows[0]), torch.tensor([0, 1]), ("a.mp4", "b.mp4"), torch.ones(2))
+    with pytest.raises(SettingError, match="crops of 90x90 cannot be cut out of frames of 96x80"):
+        train(replace(GUIDED, data=Data(crop=90)), tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
+
+
 def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no checkpoint\.pt to go on from"):
         run(None, tmp_path)
@@ -217,6 +226,20 @@ def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no data set in nowhere"):
         train(replace(GUIDED, data=replace(GUIDED.data, shards=("nowhere",))), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_of_a_network_that_has_changed_since_is_said(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Cancelled):
+        run(GUIDED, out, cancelled=after(1))
+    kept = load_checkpoint(out / "checkpoint.pt")
+    kept["network"].popitem()
+    save_checkpoint(kept, out / "checkpoint.pt")
+    before = (out / "log.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"checkpoint\.pt does not fit the network guided as it is now") as caught:
+        run(None, out)
+    assert "\n" not in str(caught.value)
+    assert (out / "log.jsonl").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(

@@ -117,6 +117,8 @@ def test_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:
 
     # The first start has no time for more than one step; its checkpoint travels in pieces.
     start = [pack / "train_on_gpu.py", "--dry-run", "--out", out]
+    out.mkdir()
+    (out / "kept.txt").write_text("of somebody else")
     done = run(*start, "--minutes", "0.001", "--workers", "0", **without)
     assert done.returncode == 0, done.stdout + done.stderr
     first = json.loads((out / "results.json").read_text())
@@ -125,13 +127,15 @@ def test_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:
     done = run(pack / "pieces.py", "join", out, "--out", tmp_path / "carried" / "run", **without)
     assert done.returncode == 0, done.stderr
     carried = load_checkpoint(tmp_path / "carried" / "run" / "carried.pt")
-    whole = load_checkpoint(pack / "run" / "checkpoint.pt")
+    whole = load_checkpoint(pack / "dry-run" / "checkpoint.pt")
+    assert not (pack / "run").exists()  # the first start in earnest goes on with none of this
+    assert (out / "kept.txt").read_text() == "of somebody else"
     for name, weight in whole["network"].items():
         torch.testing.assert_close(carried["network"][name], weight, rtol=0, atol=0)
     moments = carried["optimiser"]["state"][0]["exp_avg"]
     torch.testing.assert_close(moments.float(), whole["optimiser"]["state"][0]["exp_avg"], rtol=2**-8, atol=1e-30)
     unfinished = midframe.load(tmp_path / "carried" / "run" / "weights.safetensors")
-    assert "unfinished" in midframe.networks.read_info(pack / "run" / "weights.safetensors").training
+    assert "unfinished" in midframe.networks.read_info(pack / "dry-run" / "weights.safetensors").training
     assert sum(weight.numel() for weight in unfinished.parameters()) < 100_000
 
     # Another machine goes on from what was carried, with worker processes, to the end.
@@ -222,6 +226,24 @@ def test_all_samples_that_fit_stay_as_they_are(tmp_path: Path, packing: ModuleTy
             for folder in (data, tmp_path / "out" / "data")
         ]
         assert samples[0] == samples[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [((), 3), (("--config", "nothing.toml"), 2), (("--triplets", "nowhere"), 4)]
+)
+def test_a_pack_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path,
+    packing: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    code: int,
+) -> None:
+    told = ["pack_training.py", str(tmp_path / "nothing"), "--out", str(tmp_path / "pack"), *options]
+    monkeypatch.setattr(sys, "argv", told)
+    assert packing.main() == code
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not (tmp_path / "pack").exists()
 
 
 def test_vgg_is_packed_no_deeper_than_it_is_looked_at(tmp_path: Path, packing: ModuleType) -> None:

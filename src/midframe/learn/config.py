@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +147,10 @@ class Config:
     def __post_init__(self) -> None:
         weights = self.losses.weights
         every = {name: getattr(self, name) for name in ("log_every", "evaluate_every", "checkpoint_every")}
+        clips = [clip for clip in (self.optimiser.clip, self.optimiser.clip_each) if clip is not None]
+        dropout, smoothing = self.discriminator.dropout, self.discriminator.smoothing
+        numbers = [*weights.values(), *clips, self.optimiser.rate, self.optimiser.weight_decay, self.discriminator.rate]
+        numbers += [] if self.minutes is None else [self.minutes]
         for holds, needed in (
             (self.batch >= 1 <= self.shares, f"a batch and shares of 1 or more; got {self.batch}, {self.shares}"),
             (self.samples >= 1, f"samples of 1 or more; got {self.samples}"),
@@ -157,6 +162,17 @@ class Config:
             (min(self.optimiser.rate, self.discriminator.rate) > 0, "learning rates above 0"),
             (min(weights.values()) >= 0 < max(weights.values()), "a loss with a weight, and none below 0"),
             (min(self.depths, default=1) >= 1, f"depths of 1 or more; got {self.depths}"),
+            (0 <= self.seed < 2**32, f"a seed from 0 to 4294967295; got {self.seed}"),
+            (self.data.crop is None or self.data.crop >= 1, f"a crop of 1 pixel or more; got {self.data.crop}"),
+            (self.data.offset is None or self.data.offset >= 0, f"an offset of 0 or more; got {self.data.offset}"),
+            (self.data.reach is None or self.data.reach >= 2, f"a reach of 2 or more; got {self.data.reach}"),
+            (self.optimiser.warmup >= 0, f"a warmup of 0 or more; got {self.optimiser.warmup}"),
+            (self.optimiser.weight_decay >= 0, f"a weight_decay of 0 or more; got {self.optimiser.weight_decay}"),
+            (min(clips, default=1) > 0, f"clip and clip_each above 0; got {', '.join(map(str, clips))}"),
+            (self.losses.fade >= 0, f"a fade of 0 or more; got {self.losses.fade}"),
+            (0 <= dropout < 1, f"a discriminator's dropout from 0 to below 1; got {dropout}"),
+            (0 <= smoothing < 1, f"a discriminator's smoothing from 0 to below 1; got {smoothing}"),
+            (all(map(math.isfinite, numbers)), "numbers that are finite"),
             (not (self.data.on_device and self.workers), "workers = 0 where samples are made on the device"),
         ):
             if not holds:

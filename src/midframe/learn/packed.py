@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from midframe.errors import InputError, SettingError
+from midframe.errors import InputError, OutputError, SettingError
 from midframe.learn.dataset.shards import Sample, Split, decode, read_shards
 
 
@@ -54,10 +53,18 @@ class Packed:
         return replace(self, windows=tuple(window.to(device) for window in self.windows))
 
     def save(self, path: Path) -> Stored:
-        """Write the windows' pixels into one file, from where any number of processes read them without a copy each."""
-        with path.open("wb") as file:
-            for window in self.windows:
-                file.write(window.cpu().numpy().tobytes())
+        """Write the windows' pixels into one file, from where any number of processes read them without a copy each.
+
+        Raises `OutputError`.
+        """
+        try:
+            with path.open("wb") as file:
+                for window in self.windows:
+                    file.write(window.cpu().numpy().tobytes())
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written: {error.strerror}; it holds the windows for `workers`, {self.bytes} bytes"
+            ) from error
         shapes = tuple(tuple(window.shape) for window in self.windows)
         return Stored(path, shapes, self.films, self.names, self.motions)
 
@@ -98,20 +105,29 @@ def read_packed(
     films: list[str] = []
     motions: list[float] = []
 
-    def decoded(sample: Sample) -> tuple[Tensor, dict[str, Any]]:
-        frames = np.stack([decode(frame) for frame in sample.frames])
-        return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))), dict(sample.info)
-
     with ThreadPoolExecutor(threads) as pool:
         for folder in folders:
             before = len(windows)
-            for window, info in pool.map(decoded, read_shards(folder, split)):
+            for window, film, motion in pool.map(partial(_decoded, folder), read_shards(folder, split)):
                 windows.append(window)
-                films.append(str(info["name"]))
-                motions.append(float(info["motion"]) / (len(window) - 1))
+                films.append(film)
+                motions.append(motion)
                 progress(len(windows))
             if len(windows) == before and split == "train":
                 raise InputError(f"{folder} holds no samples to train on; midframe dataset build makes them")
     names = tuple(sorted(set(films)))
     numbers = torch.tensor([names.index(name) for name in films], dtype=torch.long)
     return Packed(tuple(windows), numbers, names, torch.tensor(motions))
+
+
+def _decoded(folder: str | Path, sample: Sample) -> tuple[Tensor, str, float]:
+    """A window `[N, 3, H, W]`, its film's name and its motion from frame to frame."""
+    try:
+        if len(sample.frames) < 3:
+            raise ValueError(f"it has {len(sample.frames)} frames, and needs 3 at least")
+        frames = np.stack([decode(frame) for frame in sample.frames])
+        motion = float(sample.info["motion"]) / (len(frames) - 1)
+        return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))), str(sample.info["name"]), motion
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        found = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"the sample {sample.key} of {folder} is damaged: {found}") from error

@@ -6,8 +6,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,12 +25,10 @@ CURVES, PICTURES = "curves.png", "pictures"
 
 def begin(out: Path, config: Config) -> None:
     """Make the folder and write what the run is told and where it runs. Raises `OutputError`."""
-    try:
+    with _written(out):
         (out / PICTURES).mkdir(parents=True, exist_ok=True)
         (out / CONFIG).write_text(json.dumps(tables(config), indent=2) + "\n", "utf-8")
         (out / ENVIRONMENT).write_text(json.dumps(environment(), indent=2) + "\n", "utf-8")
-    except OSError as error:
-        raise OutputError(f"the run folder {out} cannot be written: {error.strerror}") from error
 
 
 def environment() -> dict[str, Any]:
@@ -58,7 +56,7 @@ class Log:
     """
 
     def __init__(self, out: Path, step: int) -> None:
-        self.pictures = out / PICTURES
+        self.out = out
         path, part = out / LOG, out / f"{LOG}.part"
         kept = [line for line in read_log(out) if line["step"] <= step] if path.exists() else []
         try:
@@ -70,7 +68,8 @@ class Log:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board: Any = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
+            with _written(out):
+                self.board: Any = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
         except ImportError:
             self.board = None
 
@@ -78,27 +77,34 @@ class Log:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.file.close()
+        with suppress(OSError):  # each line was flushed when it was written
+            self.file.close()
         if self.board is not None:
-            self.board.close()
+            with suppress(OSError):
+                self.board.close()
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Note values of a step. kind: `train` or `held`."""
-        self.file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self.file.flush()
-        if self.board is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self.board.add_scalar(f"{kind}/{name}", value, step)
+        """Note values of a step. kind: `train` or `held`. Raises `OutputError`."""
+        with _written(self.out):
+            self.file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+            self.file.flush()
+            if self.board is not None:
+                for name, value in values.items():
+                    if isinstance(value, (int, float)):
+                        self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def show(self, step: int, picture: Tensor) -> None:
-        """Note a picture `[3, H, W]`, uint8: in pictures/, where Pillow is installed, and for TensorBoard."""
-        with suppress(ImportError):
-            from PIL import Image
+        """Note a picture `[3, H, W]`, uint8: in pictures/, where Pillow is installed, and for TensorBoard.
 
-            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(self.pictures / f"step-{step:07}.png")
-        if self.board is not None:
-            self.board.add_image("held/pictures", picture, step)
+        Raises `OutputError`.
+        """
+        with _written(self.out):
+            with suppress(ImportError):
+                from PIL import Image
+
+                Image.fromarray(picture.permute(1, 2, 0).numpy()).save(self.out / PICTURES / f"step-{step:07}.png")
+            if self.board is not None:
+                self.board.add_image("held/pictures", picture, step)
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
@@ -110,7 +116,10 @@ def read_log(out: Path) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(lines):
         try:
-            found.append(json.loads(line))
+            read = json.loads(line)
+            if not isinstance(read, dict) or "step" not in read:
+                raise ValueError("no line of a run's log")
+            found.append(read)
         except ValueError as error:
             if number < len(lines) - 1:
                 raise InputError(f"{out / LOG} is damaged in line {number + 1}") from error
@@ -158,6 +167,14 @@ def draw_curves(runs: Sequence[Path], target: Path) -> None:
         figure.savefig(target, dpi=90)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"the run folder {out} cannot be written: {error.strerror or error}") from error
 
 
 def _processor() -> str:

@@ -10,7 +10,16 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from midframe.learn.augmentation import GUIDED, PAPER, REPOSITORY, Augmentation, augment, choose_frames, generator_for
+from midframe.learn.augmentation import (
+    GUIDED,
+    PAPER,
+    REPOSITORY,
+    Augmentation,
+    augment,
+    choose_frames,
+    generator_for,
+    plan,
+)
 from midframe.learn.config import Config, Data
 from midframe.learn.drawn import draw
 from midframe.learn.objective import Batch
@@ -53,6 +62,17 @@ def augmentation_of(data: Data) -> Augmentation:
     """What is done to filmed samples."""
     how = AUGMENTATIONS[data.augmentation]
     return replace(how, crop=data.crop or how.crop, offset=how.offset if data.offset is None else data.offset)
+
+
+def check_windows(data: Packed, config: Config) -> None:
+    """Raises `SettingError` where a sample cannot be made of some window: too few frames, or smaller than the crop."""
+    how, generator = augmentation_of(config.data), generator_for(0, 0, 0)
+    if config.data.drawn == 1:
+        return
+    for count, *shape in sorted({tuple(window.shape) for window in data.windows}):
+        held = min(count, (config.data.reach or count) + 1)
+        choose_frames(held, generator, TIMES if config.data.times else MIDDLE)
+        plan((3, *shape), generator, how)
 
 
 def _filmed(window: Tensor, config: Config, generator: Generator) -> tuple[Tensor, ...]:

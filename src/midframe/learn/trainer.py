@@ -27,6 +27,7 @@ from midframe.learn.memory import PeakMemory
 from midframe.learn.objective import Batch
 from midframe.learn.packed import Packed, read_packed
 from midframe.learn.players import Players, discriminator_step, move, network_step, players
+from midframe.learn.samples import check_windows
 from midframe.learn.schedule import rate_at
 from midframe.networks.weights import save_weights
 
@@ -102,12 +103,17 @@ def train(
         data = data or read_packed(config.data.shards, "train", progress=still)
         if held is None and config.data.shards and world.leads:
             held = read_packed(config.data.shards, "held", progress=still)
+        check_windows(data, config)
         if config.data.on_device:
             data = data.to(device)
         examined = held_batch(held) if held is not None else None
         if checkpoint is not None:
             who = players(replace(config, start=None, settings=checkpoint["settings"]), device)
-            _restore(who, state, checkpoint)
+            try:
+                _restore(who, state, checkpoint)
+            except (KeyError, RuntimeError, ValueError) as error:
+                kept, reason = out / run_folder.CHECKPOINT, " ".join(str(error).split())[:200]
+                raise InputError(f"{kept} does not fit the network {config.network} as it is now: {reason}") from error
         else:
             who = players(config, device)
             state.average = [weight.detach().clone() for weight in who.network.parameters()] if config.average else []
@@ -360,4 +366,7 @@ def _write_weights(path: Path, who: Players, state: _State, config: Config, data
     films = ", ".join(data.names) or "drawn samples"
     save_weights(who.network, path, training=training, licence=config.licence, data=films)
     card = model_card(path.stem, config, training, data.names, run_folder.environment())
-    path.with_suffix(".md").write_text(card, "utf-8")
+    try:
+        path.with_suffix(".md").write_text(card, "utf-8")
+    except OSError as error:
+        raise OutputError(f"{path.with_suffix('.md')} cannot be written: {error.strerror}") from error

@@ -132,7 +132,7 @@ def decode(picture: bytes) -> NDArray[np.uint8]:
             raise DeviceError("frames are decoded by OpenCV or Pillow; install opencv-python-headless") from None
         with Image.open(io.BytesIO(picture)) as image:
             return np.array(image.convert("RGB"))
-    pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) if picture else None
     if pixels is None:
         raise InputError("a frame of the data set is no picture that can be decoded")
     return np.ascontiguousarray(pixels[:, :, ::-1])
