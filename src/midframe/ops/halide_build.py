@@ -4,9 +4,9 @@
     run(image, 3, out)                            # tensors, ints and floats as in arguments, then the outputs
 
 Where a C++ compiler is at hand, the pipeline is linked to a shared object in the user's cache folder, named by the hash
-of what pipelines are written in, Halide's version and the processor, and that of its content. It is written beside its
-place and renamed, so that processes may meet there. Where there is no compiler or the folder cannot be used, Halide
-compiles anew in each process.
+of what pipelines are written in and take numbers from, Halide's version and the processor, and that of its content. It
+is written beside its place and renamed, so that processes may meet there. Where there is no compiler or the folder
+cannot be used, Halide compiles anew in each process.
 
 A tensor's dimensions are reversed: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is copied. bfloat16
 and float16 travel as 16 bits; `read` and `write` convert them, which needs no help of the processor's.
@@ -122,7 +122,9 @@ def _load_kept(name: str, source: str, define: Define) -> Run | None:
     linker, folder = kept
     target = hl.get_host_target()
     digest = hashlib.sha256(f"{name} {version('halide')} {target}".encode())
-    for file in (Path(source), *sorted(Path(__file__).parent.rglob("halide*.py"))):  # pipelines share pieces
+    operators = Path(__file__).parent  # pipelines share pieces, and take numbers from the definitions
+    shared = [*operators.rglob("halide*.py"), *operators.rglob("reference.py")]
+    for file in (Path(source), *sorted(shared)):
         digest.update(file.read_bytes())
     stem = f"{name}-{digest.hexdigest()[:16]}"
     try:
@@ -192,7 +194,7 @@ def _compile_here(name: str, define: Define) -> Run:
             raise MidframeError(f"the Halide pipeline {name} failed: {str(error).strip()}") from error
 
     def _buffer(tensor: Tensor) -> Any:
-        tensor = tensor.detach()
+        tensor = tensor.detach().as_strided(tensor.shape, _strides(tensor))
         if tensor.dtype in (torch.bfloat16, torch.float16):
             return hl.Buffer(tensor.view(torch.int16).numpy().view("uint16"))
         return hl.Buffer(tensor.numpy())
@@ -255,7 +257,12 @@ def _argument(value: Tensor | int | float) -> Any:
     if isinstance(value, float):
         return ctypes.c_float(value)
     dimensions = value.dim()
-    sizes = zip(reversed(value.shape), reversed(value.stride()), strict=True)
+    sizes = zip(reversed(value.shape), reversed(_strides(value)), strict=True)
     dims = (_Dimension * dimensions)(*(_Dimension(0, size, stride, 0) for size, stride in sizes))
     code, bits = _CODES[value.dtype]
     return ctypes.byref(_Buffer(0, None, value.data_ptr(), 0, code, bits, 1, dimensions, dims, None))
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """A tensor's strides; where there is one element, torch leaves any number there, and pipelines may ask for 1."""
+    return [stride if size > 1 else 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
