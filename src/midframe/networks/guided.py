@@ -22,8 +22,6 @@ FASTER = 25.0
 GAIN = 0.1
 """Of the decoders' answers: one step of Adam changes all weights alike, and what a thousand of them say together would
 throw motions out of the picture, where they have no gradient to come back by."""
-
-
 CONTRAST = 4.0
 """What differences of the moved frames, 0..1, are multiplied by to be of the features' size."""
 
@@ -128,8 +126,8 @@ class Guided(InterpolationNetwork):
     def averages(self) -> bool:  # type: ignore[override]
         """Whether it is still untrained: its answer is then the weighted mean."""
         parts = [part for part in self.modules() if isinstance(part, _Decoder)]
-        learnt = any(bool(part.head.weight.any()) for part in parts)
-        return not learnt and not bool(self.alignment.any())
+        answers = [parameter for part in parts for parameter in part.head.parameters()]
+        return not any(bool(parameter.any()) for parameter in (*answers, self.alignment))
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         return self.forward_levels(first, second, time).frame
@@ -155,10 +153,11 @@ class Guided(InterpolationNetwork):
                 gain = learnt.new_tensor((2, 2, 2, 2, 1)).view(1, 5, 1, 1)
                 learnt = F.interpolate(learnt, scale_factor=2.0, mode="bilinear", align_corners=False) * gain
             state = learnt + _as_state(_resized(aligned, features.shape[-2:]))
-            moved = warp(features, _each(state[:, :4] * scale))
+            motion = state[:, :4] * scale
+            moved = warp(features, _each(motion))
             context = [state, time.view(batch, 1, 1, 1).expand(place)]
             if decoder is self.decoders[0]:
-                context.append(_apart(pair, state[:, :4] * scale))
+                context.append(_apart(pair, motion))
             matched = cost_volume(moved, radius=decoder.radius, time=time, context=torch.cat(context, 1))
             hidden, answer = decoder(matched, hidden)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
@@ -170,7 +169,7 @@ class Guided(InterpolationNetwork):
         kernels = _sum_to_one(free.reshape(batch, 2, 2, self.taps, *answer.shape[2:]))
         shares = torch.stack((blends[-1], 1 - blends[-1]), 1)
         upright, horizontal = kernels.unbind(2)
-        vertical = upright * shares
+        vertical = upright * shares.to(upright.dtype)
         warped = warp(pair, _each(motions[-1] * 2))
         parts = separable_convolution(
             warped, vertical.flatten(0, 1), horizontal.flatten(0, 1), border="replicate", scale=2
