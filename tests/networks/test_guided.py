@@ -15,8 +15,9 @@ from torch import Tensor
 
 from films.scenes import texture
 from midframe.errors import SettingError
+from midframe.networks.alignment import align
 from midframe.networks.base import mean_at, pad, unpad
-from midframe.networks.guided import GAIN, Guided, depth_for
+from midframe.networks.guided import CONTRAST, FASTER, GAIN, Guided, depth_for
 from midframe.ops import warp
 
 SMALL = {"features": (16, 16, 16, 16), "hidden": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)}
@@ -94,6 +95,47 @@ def test_a_known_motion_is_followed_at_every_time() -> None:
         for level, pixel in zip(levels.motions, (16, 8, 4, 2), strict=True):
             expected = torch.cat((-2 * time * motion, 2 * (1 - time) * motion), 1)[..., :1, :1] / pixel
             torch.testing.assert_close(level, expected.expand_as(level))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_alignment_is_taken_as_far_as_the_number_says(depth: int) -> None:
+    network = Guided(**SMALL, precision="float32").eval()
+    motions, times = [(6.0, -2.0), (-3.0, 4.0)], torch.tensor([0.5, 0.25])
+    first, second = drawn(0, motions), drawn(1, motions)
+    found = align(first, second, times)
+    read: list[Tensor] = []
+    network.decoders[0].enter.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    for share in (0.5, 1.0):
+        with torch.inference_mode():
+            network.alignment.fill_(share / FASTER)
+            levels = network.forward_levels(first, second, times, depth=depth)
+        t = times.view(2, 1, 1, 1)
+        expected = torch.cat((-2 * t * found, 2 * (1 - t) * found), 1) * share
+        torch.testing.assert_close(levels.motions[-1], expected)
+        coarsest = torch.nn.functional.avg_pool2d(expected, 8 << (depth - 1)) / (8 << (depth - 1))
+        torch.testing.assert_close(levels.motions[0], coarsest, atol=1e-5, rtol=1e-4)
+        # The finest decoder reads how far the frames that are now together are still apart.
+        apart = torch.nn.functional.pixel_unshuffle(levels.warped[:, 0] - levels.warped[:, 1], 2)
+        torch.testing.assert_close(read[-1][:, -12:], CONTRAST * apart, atol=1e-5, rtol=0)
+    assert not network.averages
+    for k, at in enumerate(times.tolist()):
+        wanted = drawn(at, motions)[k, :, 8:-8, 8:-8]
+        mean = mean_at(first, second, times)[k, :, 8:-8, 8:-8]
+        assert psnr(levels.frame[k, :, 8:-8, 8:-8], wanted) > psnr(mean, wanted) + 3
+
+
+def test_types_of_frames_and_times_however_they_lie() -> None:
+    network = awake(Guided(**SMALL, precision="float32"))
+    first, second = frames(32, 48)
+    with torch.inference_mode():
+        network.alignment.fill_(1 / FASTER)
+        made = network(first, second, torch.tensor([0.25]))
+        for time in (torch.tensor(0.25), torch.full((4,), 0.25)[::4]):
+            assert torch.equal(network(first, second, time), made)
+        for dtype in (torch.bfloat16, torch.float16):
+            half = network(first.to(dtype), second.to(dtype), torch.tensor([0.25]))
+            assert half.dtype == dtype
+            assert psnr(half.float(), made) > 25
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

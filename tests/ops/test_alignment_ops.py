@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -74,6 +76,65 @@ def test_halide_takes_the_neighbours_of_the_reference(shape: tuple[int, int, int
     differs = (got != right).any(1)
     assert differs.sum() <= 1 + 2e-3 * differs.numel()
     assert (costs(frames, got, time) - costs(frames, right, time)).mean().abs() < 2e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 19), (1, 37, 1)])
+def test_a_pixel_high_or_wide(shape: tuple[int, int, int]) -> None:
+    for kind in ("smooth", "border"):
+        frames, motion, time = case(shape, kind)
+        right = correct_motion(frames.double(), motion.double(), time.double(), backend="reference").float()
+        torch.testing.assert_close(correct_motion(frames, motion, time, backend="halide"), right, atol=2e-3, rtol=1e-5)
+        assert torch.equal(median_motion(motion, backend="halide"), median_motion(motion, backend="reference"))
+        taken = [propagate_motion(frames, motion, time, backend=backend) for backend in ("halide", "reference")]
+        assert (taken[0] != taken[1]).any(1).sum() <= 1
+        light = smooth(*shape[:1], 1, *shape[1:], 4)
+        right = normalise_contrast(light.double(), backend="reference").float()
+        torch.testing.assert_close(normalise_contrast(light, backend="halide"), right, atol=2e-5, rtol=1e-5)
+
+
+def test_strides_do_not_count() -> None:
+    """Torch calls a tensor contiguous whatever the stride of a dimension of one: also the time of a single sample."""
+    frames, motion, time = case((1, 9, 20), "smooth")
+    for operator in (propagate_motion, correct_motion):
+        right = operator(frames, motion, time, backend="halide")
+        for given in (time.repeat_interleave(4)[::4], time[0].expand(1)):
+            assert torch.equal(operator(frames, motion, given, backend="halide"), right)
+        apart = [tensor.repeat_interleave(2, 3)[..., ::2] for tensor in (frames, motion)]
+        assert torch.equal(operator(*apart, time, backend="halide"), right)
+    one = motion[..., :1, :1].contiguous(memory_format=torch.channels_last)
+    assert torch.equal(median_motion(one, backend="halide"), one)
+
+
+def test_threads_do_not_meet() -> None:
+    cases = [case((1, 40, 50), kind) for kind in ("smooth", "random")]
+    right = [correct_motion(*given) for given in cases]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda given: correct_motion(*given), cases * 8))
+    assert all(torch.equal(*pair) for pair in zip(found, right * 8, strict=True))
+
+
+def test_opcheck() -> None:
+    frames, motion, time = case((1, 6, 18), "smooth")
+    operators = torch.ops.midframe
+    torch.library.opcheck(operators.half_luma, (smooth(1, 3, 7, 18, 15),))
+    torch.library.opcheck(operators.normalise_contrast, (frames,))
+    torch.library.opcheck(operators.propagate_motion, (frames, motion, time))
+    torch.library.opcheck(operators.correct_motion, (frames, motion, time))
+    torch.library.opcheck(operators.median_motion, (motion,))
+
+
+@pytest.mark.parametrize("backend", ["halide", "reference"])
+def test_there_are_no_gradients(backend: str) -> None:
+    frames, motion, time = (given.requires_grad_() for given in case((1, 6, 18), "smooth"))
+    rgb = smooth(1, 3, 6, 18, 16).requires_grad_()
+    made = (
+        half_luma(rgb, backend=backend),
+        normalise_contrast(frames, backend=backend),
+        propagate_motion(frames, motion, time, backend=backend),
+        correct_motion(frames, motion, time, backend=backend),
+        median_motion(motion, backend=backend),
+    )
+    assert not any(found.requires_grad for found in made)
 
 
 def test_propagation_takes_the_motion_that_fits() -> None:

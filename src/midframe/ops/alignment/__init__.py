@@ -1,9 +1,11 @@
 """Steps of an alignment: what finds motion between two frames without learning, seen from a time between them.
 
-Frames are maps of one channel `[2B, 1, H, W]`, all firsts before all seconds (but for `half_luma`); motion is
+Where there is motion, frames are maps of one channel `[2B, 1, H, W]`, all firsts before all seconds; motion is
 `[B, 2, H, W]`, (x, y) in their pixels; time `[B]`. With u the motion at p, first(p − 2t u) and second(p + 2(1−t) u) are
 what it says to be one: so u is half of the motion between the frames, and frames are brought to the time by `warp` with
-these. All work is done in float32 (float64 where the frames are that). There are no gradients.
+these. All work is done, and given back, in float32 (float64 where the first tensor is that). There are no gradients:
+results do not require any, whatever the inputs do. What is not finite makes the motion around it meaningless, and
+another on each backend.
 
 backend: `auto`, `reference`, `halide` (CPU) or `torch`. All raise `SettingError` for shapes and types that do not fit,
 and what `backends.choose` raises.
@@ -37,7 +39,7 @@ def half_luma(frames: Tensor, *, backend: str = "auto") -> Tensor:
     if frames.dim() != 4 or frames.shape[1] != 3 or not frames.is_floating_point():
         raise SettingError(f"half_luma takes floats [N, 3, H, W]; got {frames.dtype} {list(frames.shape)}")
     if min(frames.shape[-2:]) < 2 or not len(frames):
-        raise SettingError(f"half_luma takes frames of 2 x 2 pixels or more; got {list(frames.shape)}")
+        raise SettingError(f"half_luma takes one frame or more, of 2 x 2 pixels or more; got {list(frames.shape)}")
     (frames,) = _working(frames)
     if choose("half_luma", backend, (frames,), offered=("halide", "torch")) == "halide":
         made: Tensor = registration.half_luma(frames)
@@ -70,7 +72,7 @@ def propagate_motion(frames: Tensor, motion: Tensor, time: Tensor, *, backend: s
     With d the difference of the frames brought to the time by a motion, its cost at a pixel is the mean of
     d² / (d² + 0.6) over the 5 x 5 pixels around: 0..1, whatever is covered in one frame counts little more than what is
     merely off. Tried are the motions of the pixels 3 to the left, right, above and below, then, of what came out, those
-    9 away. Another motion must be better by 0.02 each time.
+    9 away. All but the pixel's own at the beginning cost 0.02 more; of equal ones the earliest is kept.
     Source: Barnes et al., PatchMatch, SIGGRAPH 2009, done for all pixels at once.
     """
     frames, motion, time = _checked("propagate_motion", frames, motion, time)
@@ -85,8 +87,9 @@ def correct_motion(frames: Tensor, motion: Tensor, time: Tensor, *, backend: str
     """The motion plus what makes frames of contrast 1 agree in the neighbourhood of every pixel, in least squares.
 
     Of the frames brought to the time, d is the difference and (a, b) the slopes of the mean. In the sums over the
-    neighbourhood, boxes of 5 x 5 applied twice, a pixel counts 1 / (1 + d² / 0.6). No pixel's correction is more than 1
-    along either axis.
+    neighbourhood, boxes of 5 x 5 applied twice, a pixel counts 1 / (1 + d² / 0.6). The means of a² and of b² are raised
+    by 2 % of both and 1e-4: where there is nothing to see, nothing moves. No pixel's correction is more than 1 along
+    either axis.
     Source: Lucas and Kanade, IJCAI 1981, seen from between the frames.
     """
     frames, motion, time = _checked("correct_motion", frames, motion, time)
