@@ -10,7 +10,7 @@ from midframe.ops import correct_motion, half_luma, median_motion, normalise_con
 
 STEP = 2
 """Pixels of the frames to a pixel of the motion, a side."""
-LEAST = 12
+LEAST = 6
 """The pyramid ends before a side would fall below this."""
 ROUNDS, LAST_ROUNDS = 4, 2
 """Corrections at each level, and at the finest; no one moves a pixel by more than one."""
@@ -27,7 +27,7 @@ def align(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto")
     Their luma is brought to one local mean and contrast, then from the coarsest level of a pyramid to the finest: every
     pixel takes over a neighbour's motion where frames warped by that agree better; then, some rounds, both are warped
     by u, and in the neighbourhood of every pixel the u is sought that takes away what differs, in least squares; a
-    median takes outliers away. Symmetric in time: with frames swapped, −u comes out.
+    median takes outliers away. What was corrected is passed on to neighbours once more before the next level. Symmetric in time: with frames swapped, −u comes out.
     Sources: Lucas and Kanade, IJCAI 1981, seen from between the frames; for the propagation, which is done for all
     pixels at once, Barnes et al., PatchMatch, SIGGRAPH 2009.
     """
@@ -42,7 +42,9 @@ def align(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto")
             motion = correct_motion(frames, motion, time, backend=backend)
             if turn % 2:
                 motion = median_motion(motion, backend=backend)
-    return motion
+        if pyramid:
+            motion = propagate_motion(frames, motion, time, backend=backend)
+    return median_motion(motion, backend=backend)
 
 
 def _resized(motion: Tensor, size: torch.Size) -> Tensor:
