@@ -26,7 +26,7 @@ def moved(whole: Tensor, x: int, y: int, height: int = 128, width: int = 160) ->
     return whole[..., top : top + height, left : left + width]
 
 
-@pytest.mark.parametrize("motion", [(0, 0), (2, 0), (0, -3), (8, 4), (-14, 10), (20, -12)])
+@pytest.mark.parametrize("motion", [(0, 0), (2, 0), (0, -3), (8, 4), (-14, 10), (20, -12), (-28, 18), (32, -8)])
 @pytest.mark.parametrize("time", [0.25, 0.5, 0.8])
 def test_a_translation_is_found_at_every_time(motion: tuple[int, int], time: float) -> None:
     whole = texture()
