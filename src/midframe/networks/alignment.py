@@ -27,7 +27,8 @@ def align(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto")
     Their luma is brought to one local mean and contrast, then from the coarsest level of a pyramid to the finest: every
     pixel takes over a neighbour's motion where frames warped by that agree better; then, some rounds, both are warped
     by u, and in the neighbourhood of every pixel the u is sought that takes away what differs, in least squares; a
-    median takes outliers away. What was corrected is passed on to neighbours once more before the next level. Symmetric in time: with frames swapped, −u comes out.
+    median takes outliers away. What was corrected is passed on once more before the next level. Symmetric in time: with
+    frames swapped, −u comes out.
     Sources: Lucas and Kanade, IJCAI 1981, seen from between the frames; for the propagation, which is done for all
     pixels at once, Barnes et al., PatchMatch, SIGGRAPH 2009.
     """
