@@ -1,12 +1,12 @@
 """PSNR of networks on triplets whose true middle is known, beside averaging and DIS optical flow on the same frames.
 
-    python benchmarks/triplets.py SET... [--films FILM... --every 0.5] [--networks default WEIGHTS...] [--shader]
+    python benchmarks/triplets.py SET... [--films FILM... --apart 1 3] [--networks default WEIGHTS...] [--shader]
 
-SET: a folder of NAME/{first,middle,last}.png. --films: three consecutive frames of each of these films at even places,
-as a set of their own. 8-bit RGB, the whole picture, each made frame rounded; per picture and then the mean, in dB.
-average: (first + last) / 2, halves up. DIS: OpenCV's, medium, on gray pictures, first to last and back; each frame read
-bilinearly at half its own motion at the wanted pixel, both averaged. --shader: also with the pixel shader, as `convert`
-has it.
+SET: a folder of NAME/{first,middle,last}.png. --films: three frames of each of these films at even places, this far
+apart, as a set of their own for each distance: 3 shows large motion. 8-bit RGB, the whole picture, each made frame
+rounded; per picture and then the mean, in dB. average: (first + last) / 2, halves up. DIS: OpenCV's, medium, on gray
+pictures, first to last and back; each frame read bilinearly at half its own motion at the wanted pixel, both averaged.
+--shader: also with the pixel shader, as `convert` has it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 import platform
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", type=Path)
     parser.add_argument("--films", nargs="*", type=Path, default=[])
     parser.add_argument("--places", type=int, default=4, help="triplets of a film")
+    parser.add_argument("--apart", nargs="+", type=int, default=[1], help="frames from one of a triplet to the next")
     parser.add_argument("--networks", nargs="*", default=["default"])
     parser.add_argument("--shader", action="store_true")
     parser.add_argument("--pictures", type=Path, help="write the made frames into this folder")
@@ -48,10 +50,11 @@ def main() -> None:
     for folder in given.sets:
         found[folder.name] = measure(folder_triplets(folder), networks, given.shader, given.pictures)
         print(folder.name, found[folder.name]["mean"], flush=True)
-    if given.films:
-        triplets = (triplet for film in given.films for triplet in film_triplets(film, given.places))
-        found["films"] = measure(triplets, networks, given.shader, given.pictures)
-        print("films", found["films"]["mean"], flush=True)
+    for apart in given.apart if given.films else ():
+        label = "films" if apart == 1 else f"films, {apart} apart"
+        triplets = (triplet for film in given.films for triplet in film_triplets(film, given.places, apart))
+        found[label] = measure(triplets, networks, given.shader, given.pictures)
+        print(label, found[label]["mean"], flush=True)
     result = {
         "about": "PSNR in dB, 8-bit RGB, mean of the pictures",
         "machine": {"processor": platform.processor() or platform.machine(), "torch": torch.__version__,
@@ -96,8 +99,8 @@ def folder_triplets(folder: Path) -> Iterator[Triplet]:
         yield place.name, first, middle, last
 
 
-def film_triplets(film: Path, places: int) -> Iterator[Triplet]:
-    """Three consecutive frames at even places of a film, in its own colours."""
+def film_triplets(film: Path, places: int, apart: int) -> Iterator[Triplet]:
+    """Three frames, `apart` from each to the next, at even places of a film, in its own colours."""
     from midframe.learn.dataset.pictures import picture_of
     from midframe.video.excerpts import ExcerptReport, open_excerpts
 
@@ -105,12 +108,11 @@ def film_triplets(film: Path, places: int) -> Iterator[Triplet]:
         length = opened.length or Fraction(1)
         for place in range(places):
             at = opened.start + length * (2 * place + 1) / (2 * places)
-            frames = []
-            for frame in opened.frames(at, at + 1, ExcerptReport()):
-                frames.append(np.array(picture_of(frame, opened.film, LARGEST)))
-                if len(frames) == 3:
-                    yield f"{film.stem}_{place}", *frames
-                    break
+            passing = islice(opened.frames(at, at + apart, ExcerptReport()), 0, 2 * apart + 1, apart)
+            frames = [np.array(picture_of(frame, opened.film, LARGEST)) for frame in passing]
+            if len(frames) == 3:
+                name = f"{film.stem}_{place}" if apart == 1 else f"{film.stem}_{place}_{apart}"
+                yield name, *frames
 
 
 def average(first: Picture, last: Picture) -> Picture:
