@@ -79,7 +79,7 @@ def test_a_file_says_what_differs_from_a_preset(tmp_path: Path) -> None:
         ('preset = "guided"\nlosses = 3', "losses"),
         ('preset = "guided"\nprecision = "float8"', "precision"),
         ('preset = "guided"\ndepths = [1, "x"]', "depths.1"),
-        ('preset = "guided"\nbatch = 3', "a batch of 3 cannot be cut into 2 equal shares"),
+        ('preset = "guided"\nbatch = 3', "a batch of 3 cannot be cut into shares = 2 equal ones"),
         ('preset = "guided"\nlog_every = 0', "log_every, evaluate_every, checkpoint_every of 1 or more"),
         ('preset = "guided"\n[data]\ndrawn = 1.5', "drawn samples from 0 to 1; got 1.5"),
         ('preset = "paper"\nshares = 2', "dropout"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import midframe
 from midframe.errors import SettingError
 from midframe.learn.config import Config, Losses, Optimiser
 from midframe.learn.distributed import World
@@ -227,6 +228,14 @@ def test_a_run_goes_on_from_weights_of_its_own_network(tmp_path: Path) -> None:
     assert who.network.training
     with pytest.raises(SettingError, match="holds weights of guided; this run trains paper"):
         players(replace(PAPER, start=str(tmp_path / "w.safetensors")), CPU)
+
+
+def test_a_run_goes_on_from_shipped_weights_by_name() -> None:
+    who = players(replace(GUIDED, settings={}, start="default"), CPU)
+    for one, other in zip(who.network.parameters(), midframe.load("default").parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(SettingError, match="there is no network or weights file 'defualt'"):
+        players(replace(GUIDED, settings={}, start="defualt"), CPU)
 
 
 def test_what_cannot_be_trained_is_refused() -> None:

@@ -29,7 +29,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")] = False,
     minutes: Annotated[float | None, typer.Option(help="When the run ends; its rate falls until then.")] = None,
     samples: Annotated[int | None, typer.Option(help="The same by samples seen.")] = None,
-    start: Annotated[str | None, typer.Option(help="A weights file to go on from.")] = None,
+    start: Annotated[str | None, typer.Option(help="Weights to go on from: a file, or default.")] = None,
     vgg: Annotated[str | None, typer.Option(help="VGG-19's file, for the perceptual and adversarial losses.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting: losses.census=1, batch=8; may be repeated.")

@@ -118,7 +118,7 @@ class Config:
     settings: dict[str, Any] = field(default_factory=dict)
     """What the network's class takes."""
     start: str | None = None
-    """A weights file to go on from."""
+    """A weights file to go on from, or the name of shipped weights."""
     data: Data = Data()
     losses: Losses = Losses()
     optimiser: Optimiser = Optimiser()
@@ -178,7 +178,7 @@ class Config:
             if not holds:
                 raise SettingError(f"a run needs {needed}")
         if self.batch % self.shares:
-            raise SettingError(f"a batch of {self.batch} cannot be cut into {self.shares} equal shares")
+            raise SettingError(f"a batch of {self.batch} cannot be cut into shares = {self.shares} equal ones")
         if self.losses.adversarial and self.shares > 1 and self.discriminator.dropout:
             raise SettingError("shares of a batch draw the discriminator's dropout in any order: shares = 1 is needed")
         if self.network != "guided" and any(weights[name] for name in GUIDED_LOSSES):

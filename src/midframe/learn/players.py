@@ -16,7 +16,7 @@ from midframe.learn.config import Config, Losses, Optimiser
 from midframe.learn.distributed import World
 from midframe.learn.losses import discriminator_loss
 from midframe.learn.objective import Batch, level_losses, make, picture_losses, weighted
-from midframe.networks import class_of, load_weights
+from midframe.networks import class_of, load
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.discriminator import BASE, Discriminator, base_channels, choose_base
 from midframe.networks.guided import Guided
@@ -83,7 +83,7 @@ def players(config: Config, device: torch.device) -> Players:
         except TypeError as error:
             raise SettingError(f"{config.network} does not take the settings {config.settings}: {error}") from error
     else:
-        network = load_weights(config.start)
+        network = load(config.start)
         if type(network) is not class_of(config.network):
             found = type(network).__name__.lower()
             raise SettingError(f"{config.start} holds weights of {found}; this run trains {config.network}")
