@@ -7,8 +7,9 @@ DATA: a data set of `midframe dataset build`; with --films it is built first (by
 frames). --config: a preset or TOML file, resolved here, so that the other machine needs no pydantic. The samples are
 taken as they are where all fit; else their frames are coded anew (--quality), and if that is not enough they are
 thinned: a film gives one after the other, evenly spread over it, each film as often as the others, until the folder is
-full. Held-back samples get a tenth of the room. --vgg: VGG-19 in half precision, no deeper than the losses look.
---triplets: folders of NAME/{first,middle,last}.png that the trained network is measured on there.
+full. Frames that are smaller than the settings' crops are left out. Held-back samples get a tenth of the room. --vgg:
+VGG-19 in half precision, no deeper than the losses look. --triplets: folders of NAME/{first,middle,last}.png that the
+trained network is measured on there.
 
 PACK then holds the package's source, config.json, data/, and train_on_gpu.py, which is started there, also by a Python
 without PyAV, Halide and pydantic. pack.json lists every file with its SHA-256.
@@ -30,6 +31,7 @@ from typing import Any
 from midframe.errors import MidframeError, SettingError
 from midframe.learn.config import Config, read_config, tables
 from midframe.learn.dataset.shards import Sample, Split, decode, read_shards, stored_size, write_shard
+from midframe.learn.samples import augmentation_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST, FORMAT = "pack.json", "midframe-pack/1"
@@ -100,7 +102,7 @@ def fill(given: argparse.Namespace, out: Path) -> dict[str, Any]:
         (out / "wheels").mkdir(exist_ok=True)
         shutil.copy(wheel, out / "wheels")
     (out / "config.json").write_text(json.dumps(tables(config), indent=1) + "\n", "utf-8")
-    told = copy_samples(given.data, out, int(given.megabytes * 1e6), given.quality)
+    told = copy_samples(given.data, out, int(given.megabytes * 1e6), given.quality, augmentation_of(config.data).crop)
     files = {
         path.relative_to(out).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum(path)}
         for path in sorted(out.rglob("*"))
@@ -162,14 +164,23 @@ class Frames:
         return Sample(sample.key, tuple(coded), sample.info)
 
 
-def copy_samples(data: Path, out: Path, limit: int, quality: int) -> dict[str, Any]:
-    """Fill the room that is left with samples of both splits; returns how many of how many, and how they are stored."""
+def copy_samples(data: Path, out: Path, limit: int, quality: int, crop: int) -> dict[str, Any]:
+    """Fill the room that is left with samples of both splits that hold a crop.
+
+    Returns how many of how many, and how they are stored.
+    """
     (out / "data").mkdir()
     room = limit - size_of(out) - 100_000  # for the list of files
-    stored = {split: list(read_shards(data, split)) for split, _ in SPLITS}
+    every = {split: list(read_shards(data, split)) for split, _ in SPLITS}
+    stored = {split: [sample for sample in samples if holds(sample, crop)] for split, samples in every.items()}
+    if every["train"] and not stored["train"]:
+        raise SettingError(f"no frame of {data} holds a crop of {crop}x{crop}; set data.crop in --config")
     need = sum(stored_size(sample) for samples in stored.values() for sample in samples) + 2 * ENDING
     frames = Frames() if need <= room else Frames(quality)
-    told: dict[str, Any] = {"stored": "as they were" if frames.quality is None else f"JPEG {quality}"}
+    told: dict[str, Any] = {
+        "stored": "as they were" if frames.quality is None else f"JPEG {quality}",
+        "too small": sum(map(len, every.values())) - sum(map(len, stored.values())),
+    }
     for split, share in SPLITS:
         taken = list(chosen(stored[split], frames, room if frames.quality is None else int(room * share)))
         if stored[split] and not taken:
@@ -181,6 +192,11 @@ def copy_samples(data: Path, out: Path, limit: int, quality: int) -> dict[str, A
             room -= path.stat().st_size
         told[split] = {"taken": len(taken), "of": len(stored[split]), "films": len({s.info["name"] for s in taken})}
     return told
+
+
+def holds(sample: Sample, crop: int) -> bool:
+    """Whether a crop of this side can be cut out of its frames."""
+    return min(decode(sample.frames[0]).shape[:2]) >= crop
 
 
 def chosen(samples: Sequence[Sample], frames: Frames, room: int) -> Iterator[Sample]:

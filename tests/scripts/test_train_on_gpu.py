@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import midframe
+from midframe.errors import SettingError
 from midframe.learn.checkpoints import load_checkpoint
 from midframe.learn.config import PRESETS, Config, Losses
 from midframe.learn.dataset.shards import Sample, read_shards, write_shard
@@ -70,8 +71,8 @@ def window(generator: np.random.Generator, side: int = 96) -> list[np.ndarray]:
     return [np.ascontiguousarray(texture[:, 10 + k : 10 + k + side]) for k in (4, 2, 0)]
 
 
-def sample(film: int, clip: int, generator: np.random.Generator) -> Sample:
-    frames = tuple(cv2.imencode(".png", frame)[1].tobytes() for frame in window(generator))
+def sample(film: int, clip: int, generator: np.random.Generator, side: int = 96) -> Sample:
+    frames = tuple(cv2.imencode(".png", frame)[1].tobytes() for frame in window(generator, side))
     return Sample(f"film{film}-{clip:03}", frames, {"name": f"film{film}.mp4", "motion": 4.0, "film": f"film{film}"})
 
 
@@ -200,7 +201,7 @@ def test_samples_are_thinned_evenly(tmp_path: Path, packing: ModuleType) -> None
     (tmp_path / "out").mkdir()
     stored = sum(path.stat().st_size for path in data.iterdir())
     limit = 100_000 + stored // 12
-    told = packing.copy_samples(data, tmp_path / "out", limit, quality=30)
+    told = packing.copy_samples(data, tmp_path / "out", limit, quality=30, crop=96)
     assert packing.size_of(tmp_path / "out") <= limit - 100_000
     taken = [s.key for s in read_shards(tmp_path / "out" / "data", "train")]
     assert len(taken) == told["train"]["taken"] < 72
@@ -218,7 +219,7 @@ def test_samples_are_thinned_evenly(tmp_path: Path, packing: ModuleType) -> None
 def test_all_samples_that_fit_stay_as_they_are(tmp_path: Path, packing: ModuleType) -> None:
     data = data_set(tmp_path / "data", {1: 2, 2: 1})
     (tmp_path / "out").mkdir()
-    told = packing.copy_samples(data, tmp_path / "out", 10_000_000, quality=30)
+    told = packing.copy_samples(data, tmp_path / "out", 10_000_000, quality=30, crop=96)
     assert told["stored"] == "as they were"
     for split in ("train", "held"):
         samples: list[list[Any]] = [
@@ -226,6 +227,21 @@ def test_all_samples_that_fit_stay_as_they_are(tmp_path: Path, packing: ModuleTy
             for folder in (data, tmp_path / "out" / "data")
         ]
         assert samples[0] == samples[1]
+
+
+def test_frames_that_hold_no_crop_stay_out(tmp_path: Path, packing: ModuleType) -> None:
+    """The other machine would refuse them when the run begins."""
+    data, generator = data_set(tmp_path / "data", {1: 2, 2: 1}), np.random.default_rng(1)
+    with (data / "train-000001.tar").open("wb") as file:
+        write_shard(file, [sample(3, k, generator, side=80) for k in range(4)])
+    for name in ("out", "other"):
+        (tmp_path / name).mkdir()
+    told = packing.copy_samples(data, tmp_path / "out", 10_000_000, quality=30, crop=96)
+    assert told["too small"] == 4
+    assert told["train"] == {"taken": 3, "of": 3, "films": 2}
+    assert "film3" not in "".join(s.key for s in read_shards(tmp_path / "out" / "data", "train"))
+    with pytest.raises(SettingError, match=r"no frame of .* holds a crop of 97x97"):
+        packing.copy_samples(data, tmp_path / "other", 10_000_000, quality=30, crop=97)
 
 
 @pytest.mark.parametrize(
