@@ -163,7 +163,7 @@ def test_what_is_missing_is_said_with_its_code(folder: Path, tmp_path: Path, her
     for arguments, code, said in (
         (("--resume",), 3, "holds no checkpoint.pt"),
         (("guided", "--data", tmp_path / "nothing"), 3, "there is no data set"),
-        (("paper", "--data", folder, "--vgg", tmp_path / "v.pth"), 3, "there is no VGG-19 file"),
+        (("paper", "--data", folder, "--set", "data.crop=48", "--vgg", tmp_path / "v"), 3, "there is no VGG-19 file"),
         (("guided", "--data", folder, "--device", "cuda:9"), 5, "cannot be used"),
     ):
         result = here("train", *arguments, "--out", tmp_path / "run")
