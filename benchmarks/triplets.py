@@ -6,7 +6,8 @@ SET: a folder of NAME/{first,middle,last}.png. --films: three frames of each of 
 apart, as a set of their own for each distance: 3 shows large motion. 8-bit RGB, the whole picture, each made frame
 rounded; per picture and then the mean, in dB. average: (first + last) / 2, halves up. DIS: OpenCV's, medium, on gray
 pictures, first to last and back; each frame read bilinearly at half its own motion at the wanted pixel, both averaged.
---shader: also with the pixel shader, as `convert` has it.
+DIS, crossed: at half the motion that the other frame has there, which is nearer the truth. --shader: also with the
+pixel shader, as `convert` has it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def measure(
     """The PSNR of every way to make the middle, of each triplet and the mean."""
     rows: dict[str, dict[str, float]] = {}
     for name, first, middle, last in triplets:
-        made = {"average": average(first, last), "dis": dis(first, last)}
+        made = {"average": average(first, last), **dis(first, last)}
         for label, network in networks.items():
             made[label] = midframe.interpolate(first, last, network=network, shader="off")
             if shader:
@@ -120,22 +121,20 @@ def average(first: Picture, last: Picture) -> Picture:
     return ((first.astype(np.uint16) + last + 1) // 2).astype(np.uint8)
 
 
-def dis(first: Picture, last: Picture) -> Picture:
-    """What DIS optical flow makes of both frames."""
+def dis(first: Picture, last: Picture) -> dict[str, Picture]:
+    """What DIS optical flow makes of both frames, in both ways."""
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
+    there, back = flow.calc(gray[0], gray[1], None), flow.calc(gray[1], gray[0], None)
     y, x = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
-    total = np.zeros(first.shape, np.float32)
-    for frame, here, there in ((first, *gray), (last, *gray[::-1])):
-        motion = flow.calc(here, there, None)
-        total += cv2.remap(
-            frame.astype(np.float32),
-            x - motion[..., 0] / 2,
-            y - motion[..., 1] / 2,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-    return np.clip(np.floor(total / 2 + 0.5), 0, 255).astype(np.uint8)
+    made = {}
+    for name, of_first, of_last in (("dis", there, back), ("dis, crossed", -back, -there)):
+        total = np.zeros(first.shape, np.float32)
+        for frame, motion in ((first, of_first), (last, of_last)):
+            place = x - motion[..., 0] / 2, y - motion[..., 1] / 2
+            total += cv2.remap(frame.astype(np.float32), *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        made[name] = np.clip(np.floor(total / 2 + 0.5), 0, 255).astype(np.uint8)
+    return made
 
 
 def psnr(made: Picture, true: Picture) -> float:

@@ -266,7 +266,7 @@ def measured(given: argparse.Namespace, began: float) -> dict[str, Any]:
             if rows and not given.dry_run and time.monotonic() > until:
                 break
             made = midframe.interpolate(first, last, network=network, shader="off")
-            pictures = {"average": triplets.average(first, last), "dis": triplets.dis(first, last), "network": made}
+            pictures = {"average": triplets.average(first, last), **triplets.dis(first, last), "network": made}
             rows[name] = {label: round(triplets.psnr(picture, middle), 3) for label, picture in pictures.items()}
         labels = next(iter(rows.values()), {})
         mean = {label: round(sum(row[label] for row in rows.values()) / len(rows), 3) for label in labels}
