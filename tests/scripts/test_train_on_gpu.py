@@ -150,7 +150,7 @@ def test_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:
     assert second["training"]["last"]["samples"] == 8
     assert {"perceptual", "charbonnier", "motion"} <= second["training"]["last"].keys()
     assert second["training"]["held"][-1]["psnr"] > 10
-    assert second["triplets"]["textures"]["mean"].keys() == {"average", "dis", "network"}
+    assert second["triplets"]["textures"]["mean"].keys() == {"average", "dis", "dis, crossed", "network"}
     assert max(path.stat().st_size for path in out.iterdir()) <= 15_000_000
     done = run(pack / "pieces.py", "join", out, "--out", tmp_path / "joined")
     assert done.returncode == 0, done.stderr
