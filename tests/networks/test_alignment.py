@@ -56,6 +56,24 @@ def test_a_square_moves_against_its_background_where_it_will_be_at_that_time() -
         assert across[above].abs().mean() < 0.5
 
 
+def test_what_differs_in_colour_alone_is_seen() -> None:
+    """A square whose luma is even, and its background's mean, moves the other way."""
+    ground, square = texture(seed=1), texture(seed=2)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    base = (0.45 + 0.1 * (ground * luma).sum(1, keepdim=True)).expand(-1, 3, -1, -1)
+    green = 0.5 + (square[:, :1] * 0.6 + 0.1) * torch.tensor([-0.587, 0.299, 0.0]).view(1, 3, 1, 1)
+    frames = []
+    for at in (0, 1):
+        frame = moved(base, 6 * at, 0).clone()
+        left = 60 - 6 * at
+        frame[..., 40:88, left : left + 48] = green[..., 40:88, 40:88]
+        frames.append(frame)
+    across = align(*frames, torch.tensor([0.5]))[0, 0] * STEP
+    inside = slice(48 // STEP, 80 // STEP), slice(66 // STEP, 96 // STEP)
+    assert across[inside].median() == pytest.approx(-3, abs=0.3)
+    assert across[4 : 32 // STEP, 8:-8].median() == pytest.approx(3, abs=0.1)
+
+
 def test_swapped_frames_give_the_opposite() -> None:
     whole = texture(seed=3)
     first, second = moved(whole, 0, 0), moved(whole, 7, -5)

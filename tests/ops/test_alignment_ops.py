@@ -11,7 +11,15 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.networks.alignment import align
-from midframe.ops import correct_motion, half_luma, median_motion, normalise_contrast, propagate_motion, warp
+from midframe.ops import (
+    correct_motion,
+    half_luma,
+    median_motion,
+    motion_difference,
+    normalise_contrast,
+    propagate_motion,
+    warp,
+)
 
 SHAPES = [(1, 6, 6), (2, 7, 33), (1, 40, 16), (3, 21, 50), (1, 70, 97)]
 """Batch, height, width: less than a vector, whole vectors and more; one strip of rows and several."""
@@ -147,6 +155,29 @@ def test_propagation_takes_the_motion_that_fits() -> None:
     assert (spread[0, 0, :, :30] == 2).float().mean() > 0.9  # 3 + 9 pixels farther than it stood
     assert ((spread == 2) | (spread == 0)).all()
     assert costs(frames, spread, time).mean() < 0.7 * costs(frames, motion, time).mean()
+
+
+@pytest.mark.parametrize("backend", ["reference", "halide", "torch"])
+def test_difference_is_least_by_the_motion_that_fits(backend: str) -> None:
+    """Of two channels it is the mean; by hand, at one pixel."""
+    frames, motion, time = case((2, 21, 50), "random")
+    colour = case((2, 21, 50), "smooth")[0]
+    both = motion_difference(torch.cat((frames, colour), 1), motion, time, backend=backend)
+    each = [motion_difference(maps, motion, time, backend=backend) for maps in (frames, colour)]
+    torch.testing.assert_close(both, (each[0] + each[1]) / 2)
+    scale = torch.cat((-2 * time, 2 * (1 - time))).view(-1, 1, 1, 1)
+    first, second = warp(frames, torch.cat((motion, motion)) * scale).chunk(2)
+    squares = (second - first).square()[1, 0, 8:13, 28:33]
+    assert each[0][1, 0, 10, 30].item() == pytest.approx((squares / (squares + 0.6)).mean().item(), rel=1e-4)
+    whole = normalise_contrast(smooth(1, 1, 30, 60, 6))
+    moved = torch.cat((whole, whole.roll(-4, 3)))  # what was at x + 4 is at x: motion -4, half of it -2
+    half = torch.tensor([0.5])
+    right, wrong = (
+        motion_difference(moved, torch.tensor([x, 0.0]).view(1, 2, 1, 1).expand(1, 2, 30, 60), half, backend=backend)
+        for x in (-2.0, 2.0)
+    )
+    inner = (..., slice(6, -6), slice(10, -10))
+    assert right[inner].max() < 1e-3 < wrong[inner].min()
 
 
 def test_correction_leads_to_the_motion() -> None:

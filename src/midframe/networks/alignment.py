@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops import correct_motion, half_luma, median_motion, normalise_contrast, propagate_motion
+from midframe.ops import (
+    correct_motion,
+    half_luma,
+    median_motion,
+    motion_difference,
+    normalise_contrast,
+    propagate_motion,
+)
 
 STEP = 2
 """Pixels of the frames to a pixel of the motion, a side."""
@@ -14,6 +21,8 @@ LEAST = 6
 """The pyramid ends before a side would fall below this."""
 ROUNDS, LAST_ROUNDS = 4, 2
 """Corrections at each level, and at the finest; no one moves a pixel by more than one."""
+PREFERENCE = 0.025
+"""How much better the motion of the colours must be, in the units of `motion_difference`, 0..1."""
 
 
 @torch.no_grad()
@@ -24,18 +33,34 @@ def align(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto")
     in the scale of the middle, and belongs to the pixels of the wanted frame. H and W are even, h = H / 2,
     w = W / 2. There are no gradients: it is where learning begins. backend: of the operators, as in `ops.alignment`.
 
-    Their luma is brought to one local mean and contrast, then from the coarsest level of a pyramid to the finest: every
-    pixel takes over a neighbour's motion where frames warped by that agree better; then, some rounds, both are warped
-    by u, and in the neighbourhood of every pixel the u is sought that takes away what differs, in least squares; a
-    median takes outliers away. What was corrected is passed on once more before the next level. Symmetric in time: with
-    frames swapped, −u comes out.
+    It is sought in the luma, and at half of that size in red less green, which shows what differs from its background
+    in colour alone; at every pixel, that of colour is taken where both maps agree better by it. A median takes outliers
+    away. Symmetric in time: with frames swapped, −u comes out.
+    """
+    frames = torch.cat((first, second))
+    luma = half_luma(frames, backend=backend)
+    colour = F.avg_pool2d((frames[:, :1] - frames[:, 1:2]).to(luma.dtype) / 2, 2)
+    motion = _sought(luma, time, backend)
+    other = _resized(_sought(F.avg_pool2d(colour, 2, ceil_mode=True), time, backend), motion.shape[-2:])
+    maps = torch.cat([normalise_contrast(each, backend=backend) for each in (luma, colour)], 1)
+    kept, tried = (motion_difference(maps, each, time, backend=backend) for each in (motion, other))
+    return median_motion(torch.where(tried + PREFERENCE < kept, other, motion), backend=backend)
+
+
+def _sought(frames: Tensor, time: Tensor, backend: str) -> Tensor:
+    """The motion `[B, 2, H, W]` between maps `[2B, 1, H, W]`, all firsts before all seconds.
+
+    They are brought to one local mean and contrast, then from the coarsest level of a pyramid to the finest: every
+    pixel takes over a neighbour's motion where maps warped by that agree better; then, some rounds, both are warped by
+    u, and in the neighbourhood of every pixel the u is sought that takes away what differs, in least squares; a median
+    takes outliers away. What was corrected is passed on once more before the next level.
     Sources: Lucas and Kanade, IJCAI 1981, seen from between the frames; for the propagation, which is done for all
     pixels at once, Barnes et al., PatchMatch, SIGGRAPH 2009.
     """
-    pyramid = [torch.cat([half_luma(frames, backend=backend) for frames in (first, second)])]
+    pyramid = [frames]
     while min(pyramid[-1].shape[-2:]) // 2 >= LEAST:
         pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-    motion = pyramid[-1].new_zeros(len(first), 2, *pyramid[-1].shape[-2:])
+    motion = pyramid[-1].new_zeros(len(frames) // 2, 2, *pyramid[-1].shape[-2:])
     while pyramid:
         frames = normalise_contrast(pyramid.pop(), backend=backend)
         motion = propagate_motion(frames, _resized(motion, frames.shape[-2:]), time, backend=backend)

@@ -4,6 +4,7 @@ from midframe.ops.alignment import (
     correct_motion,
     half_luma,
     median_motion,
+    motion_difference,
     normalise_contrast,
     propagate_motion,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "cost_volume",
     "half_luma",
     "median_motion",
+    "motion_difference",
     "normalise_contrast",
     "propagate_motion",
     "separable_convolution",

@@ -20,14 +20,23 @@ from midframe.errors import SettingError
 from midframe.ops.alignment import registration
 from midframe.ops.alignment.reference import (
     correct_motion_reference,
+    difference,
     half_luma_reference,
     median_motion_reference,
     normalise_contrast_reference,
     propagate_motion_reference,
 )
 from midframe.ops.backends import choose
+from midframe.ops.warp import warp
 
-__all__ = ["correct_motion", "half_luma", "median_motion", "normalise_contrast", "propagate_motion"]
+__all__ = [
+    "correct_motion",
+    "half_luma",
+    "median_motion",
+    "motion_difference",
+    "normalise_contrast",
+    "propagate_motion",
+]
 
 
 @torch.no_grad()
@@ -111,13 +120,27 @@ def median_motion(motion: Tensor, *, backend: str = "auto") -> Tensor:
     return median_motion_reference(motion)
 
 
-def _checked(name: str, frames: Tensor, motion: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@torch.no_grad()
+def motion_difference(frames: Tensor, motion: Tensor, time: Tensor, *, backend: str = "auto") -> Tensor:
+    """How much frames of contrast 1 differ around every pixel when brought to the time by a motion: `[B, 1, H, W]`.
+
+    The cost of `propagate_motion`, 0..1, where frames `[2B, C, H, W]` may have several channels: then their mean.
+    """
+    channels = frames.shape[1] if frames.dim() == 4 and frames.shape[1] else 1
+    frames, motion, time = _checked("motion_difference", frames, motion, time, channels)
+    scale = torch.cat((-2 * time, 2 * (1 - time))).view(-1, 1, 1, 1)
+    return difference(warp(frames, motion.repeat(2, 1, 1, 1) * scale, backend=backend)).mean(1, keepdim=True)
+
+
+def _checked(
+    name: str, frames: Tensor, motion: Tensor, time: Tensor, channels: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     found = f"got {list(frames.shape)}, {list(motion.shape)} and {list(time.shape)}"
     if motion.dim() != 4 or motion.shape[1] != 2 or 0 in motion.shape:
         raise SettingError(f"{name} takes motion [B, 2, H, W]; {found}")
     batch, _, height, width = motion.shape
-    if frames.shape != (2 * batch, 1, height, width) or time.shape != (batch,):
-        raise SettingError(f"{name} takes frames [2B, 1, H, W], motion [B, 2, H, W] and time [B]; {found}")
+    if frames.shape != (2 * batch, channels, height, width) or time.shape != (batch,):
+        raise SettingError(f"{name} takes frames [2B, {channels}, H, W], motion [B, 2, H, W] and time [B]; {found}")
     if not all(given.is_floating_point() for given in (frames, motion, time)):
         raise SettingError(f"{name} takes floating point tensors; got {frames.dtype}, {motion.dtype} and {time.dtype}")
     if not frames.device == motion.device == time.device:

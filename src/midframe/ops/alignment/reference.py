@@ -12,7 +12,7 @@ LUMA = (0.299, 0.587, 0.114)
 HOPS = (3, 9)
 """How far away, in pixels, the neighbours are whose motions are tried."""
 PREFERENCE = 0.02
-"""How much of what differs another motion must take away, in the units of `_difference`, 0..1."""
+"""How much of what differs another motion must take away, in the units of `difference`, 0..1."""
 NEIGHBOURHOOD, CONTRAST = 2, 3
 """Radii, of boxes applied twice: of the pixels that a correction is agreed on by, and that contrast is measured in."""
 DOUBT = 0.6
@@ -38,14 +38,14 @@ def normalise_contrast_reference(frames: Tensor) -> Tensor:
 
 def propagate_motion_reference(frames: Tensor, motion: Tensor, time: Tensor) -> Tensor:
     height, width = motion.shape[-2:]
-    best = _difference(_moved(frames, motion, time))
+    best = difference(_moved(frames, motion, time))
     for hop in HOPS:
         around = F.pad(motion, (hop, hop, hop, hop), mode="replicate")
         for y, x in ((hop, 0), (hop, 2 * hop), (0, hop), (2 * hop, hop)):
             other = around[..., y : y + height, x : x + width]
-            difference = _difference(_moved(frames, other, time)) + PREFERENCE
-            better = difference < best
-            best, motion = torch.where(better, difference, best), torch.where(better, other, motion)
+            cost = difference(_moved(frames, other, time)) + PREFERENCE
+            better = cost < best
+            best, motion = torch.where(better, cost, best), torch.where(better, other, motion)
     return motion
 
 
@@ -79,8 +79,8 @@ def _moved(frames: Tensor, motion: Tensor, time: Tensor) -> Tensor:
     return warp_torch(frames, motion.repeat(2, 1, 1, 1) * scale)
 
 
-def _difference(frames: Tensor) -> Tensor:
-    """How much the frames differ around every pixel, `[B, 1, H, W]`: 0..1, large differences count little more."""
+def difference(frames: Tensor) -> Tensor:
+    """How much frames differ around every pixel, each channel on its own: 0..1, large differences count little more."""
     first, second = frames.chunk(2)
     squares = (second - first).square()
     return _boxed(squares / (squares + DOUBT), NEIGHBOURHOOD)
