@@ -40,15 +40,16 @@ def align(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto")
     frames = torch.cat((first, second))
     luma = half_luma(frames, backend=backend)
     colour = F.avg_pool2d((frames[:, :1] - frames[:, 1:2]).to(luma.dtype) / 2, 2)
-    motion = _sought(luma, time, backend)
-    other = _resized(_sought(F.avg_pool2d(colour, 2, ceil_mode=True), time, backend), motion.shape[-2:])
-    maps = torch.cat([normalise_contrast(each, backend=backend) for each in (luma, colour)], 1)
+    motion, seen = _sought(luma, time, backend)
+    other, _ = _sought(F.avg_pool2d(colour, 2, ceil_mode=True), time, backend)
+    other = _resized(other, motion.shape[-2:])
+    maps = torch.cat((seen, normalise_contrast(colour, backend=backend)), 1)
     kept, tried = (motion_difference(maps, each, time, backend=backend) for each in (motion, other))
     return median_motion(torch.where(tried + PREFERENCE < kept, other, motion), backend=backend)
 
 
-def _sought(frames: Tensor, time: Tensor, backend: str) -> Tensor:
-    """The motion `[B, 2, H, W]` between maps `[2B, 1, H, W]`, all firsts before all seconds.
+def _sought(frames: Tensor, time: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """The motion `[B, 2, H, W]` between maps `[2B, 1, H, W]`, all firsts before all seconds; and these with contrast 1.
 
     They are brought to one local mean and contrast, then from the coarsest level of a pyramid to the finest: every
     pixel takes over a neighbour's motion where maps warped by that agree better; then, some rounds, both are warped by
@@ -70,7 +71,7 @@ def _sought(frames: Tensor, time: Tensor, backend: str) -> Tensor:
                 motion = median_motion(motion, backend=backend)
         if pyramid:
             motion = propagate_motion(frames, motion, time, backend=backend)
-    return median_motion(motion, backend=backend)
+    return median_motion(motion, backend=backend), frames
 
 
 def _resized(motion: Tensor, size: torch.Size) -> Tensor:

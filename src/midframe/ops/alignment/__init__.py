@@ -21,6 +21,7 @@ from midframe.ops.alignment import registration
 from midframe.ops.alignment.reference import (
     correct_motion_reference,
     difference,
+    frames_motion,
     half_luma_reference,
     median_motion_reference,
     normalise_contrast_reference,
@@ -128,8 +129,7 @@ def motion_difference(frames: Tensor, motion: Tensor, time: Tensor, *, backend: 
     """
     channels = frames.shape[1] if frames.dim() == 4 and frames.shape[1] else 1
     frames, motion, time = _checked("motion_difference", frames, motion, time, channels)
-    scale = torch.cat((-2 * time, 2 * (1 - time))).view(-1, 1, 1, 1)
-    return difference(warp(frames, motion.repeat(2, 1, 1, 1) * scale, backend=backend)).mean(1, keepdim=True)
+    return difference(warp(frames, frames_motion(motion, time), backend=backend)).mean(1, keepdim=True)
 
 
 def _checked(

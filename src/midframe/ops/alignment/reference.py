@@ -75,8 +75,13 @@ def median_motion_reference(motion: Tensor) -> Tensor:
 
 def _moved(frames: Tensor, motion: Tensor, time: Tensor) -> Tensor:
     """Both frames brought to the wanted time."""
+    return warp_torch(frames, frames_motion(motion, time))
+
+
+def frames_motion(motion: Tensor, time: Tensor) -> Tensor:
+    """What `warp` reads the frames by to bring them to the time: `[2B, 2, H, W]`, all firsts before all seconds."""
     scale = torch.cat((-2 * time, 2 * (1 - time))).view(-1, 1, 1, 1)
-    return warp_torch(frames, motion.repeat(2, 1, 1, 1) * scale)
+    return motion.repeat(2, 1, 1, 1) * scale
 
 
 def difference(frames: Tensor) -> Tensor:
