@@ -40,8 +40,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from midframe.learn.config import Losses
     from midframe.networks.vgg import Vgg19
+    from midframe.training.config import Losses
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYED = ("perceptual", "reconstruction", "adversarial", "discriminator", "true_right", "made_right", "total", "norm")
@@ -67,10 +67,10 @@ def main() -> None:
     import torch
 
     from midframe.errors import Cancelled
-    from midframe.learn.config import PRESETS
-    from midframe.learn.evaluation import TRIPLETS
-    from midframe.learn.run_folder import environment, read_log
-    from midframe.learn.trainer import Progress, train
+    from midframe.training.config import PRESETS
+    from midframe.training.train.loop import Progress, train
+    from midframe.training.train.run_folder import environment, read_log
+    from midframe.training.train.validation import TRIPLETS
 
     torch.set_num_threads(options.threads)
     preset = PRESETS["paper"]
@@ -156,8 +156,8 @@ def main() -> None:
 
 def memory(config: Any, data: Any) -> int:
     """What two steps take beyond the weights, in bytes."""
-    from midframe.learn.run_folder import read_log
-    from midframe.learn.trainer import train
+    from midframe.training.train.loop import train
+    from midframe.training.train.run_folder import read_log
 
     with tempfile.TemporaryDirectory(prefix="midframe-paper-") as folder:
         train(replace(config, samples=2 * config.batch), Path(folder) / "run", data=data)
@@ -169,8 +169,8 @@ def triplets(folder: Path, split: Any, most: int) -> Any:
     import numpy as np
     import torch
 
-    from midframe.learn.dataset.shards import decode, read_shards
-    from midframe.learn.packed import Packed
+    from midframe.training.data.memory import Packed
+    from midframe.training.data.shards import decode, read_shards
 
     count = sum(1 for _ in read_shards(folder, split))
     chosen = {round(k * (count - 1) / max(1, most - 1)) for k in range(most)} if count > most else set(range(count))
@@ -189,7 +189,7 @@ def triplets(folder: Path, split: Any, most: int) -> Any:
 
 def samples(data: Any, config: Any, steps: int) -> Iterator[Any]:
     """The batches that the run saw: each follows from the data, the settings and its number."""
-    from midframe.learn.samples import make_batch
+    from midframe.training.data.samples import make_batch
 
     firsts = range(0, steps * config.batch, config.batch)
     return (make_batch(data, config, range(first, first + config.batch)) for first in firsts)
@@ -199,7 +199,7 @@ def of_average(batch: Any, config: Any) -> dict[str, float]:
     """The perceptual and the reconstruction loss of the average of both frames."""
     import torch
 
-    from midframe.learn.losses import perceptual_loss, reconstruction_loss
+    from midframe.training.train.losses import perceptual_loss, reconstruction_loss
 
     vgg, layer = eyes(config.losses)
     average = (batch.first + batch.second) / 2
@@ -215,7 +215,7 @@ def held_of_average(held: Any) -> dict[str, float]:
     """The PSNR of the average on the held-back triplets, as the trainer reckons it."""
     import torch
 
-    from midframe.learn.evaluation import held_batch
+    from midframe.training.train.validation import held_batch
 
     batch = held_batch(held)
     assert batch is not None
@@ -237,7 +237,7 @@ def weights_of(config: Any) -> int:
     """Bytes of the weights of both players and of VGG-19."""
     import torch
 
-    from midframe.learn.players import players
+    from midframe.training.train.models import players
 
     who = players(config, torch.device("cpu"))
     networks = (who.network, who.discriminator, who.vgg)

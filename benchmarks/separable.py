@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.ops import TapPattern, separable_convolution
-from midframe.ops.separable import chunked, halide
+from midframe.ops.separable import halide
+from midframe.ops.separable import torch as chunked
 
 HEIGHT, WIDTH, CHANNELS, TAPS = 720, 1280, 3, 51
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from midframe.conversion import convert
-from midframe.conversion.make import Maker
 from midframe.conversion.pairs import pairs
 from midframe.conversion.plan import make_plan
+from midframe.conversion.render import Maker
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import open_source
 from midframe.conversion.summary import Counts

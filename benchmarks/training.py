@@ -115,10 +115,10 @@ def guided_step(trio: Any, pool: ThreadPoolExecutor, ours: bool) -> Step:
 
     import torch
 
-    from midframe.learn.config import PRESETS, Losses
-    from midframe.learn.distributed import World
-    from midframe.learn.objective import Batch
-    from midframe.learn.players import move, network_step, players
+    from midframe.training.config import PRESETS, Losses
+    from midframe.training.distributed import World
+    from midframe.training.train.models import move, network_step, players
+    from midframe.training.train.objective import Batch
 
     config = replace(PRESETS["guided"], batch=BATCH, shares=SHARES)
     if not ours:

@@ -102,8 +102,8 @@ def folder_triplets(folder: Path) -> Iterator[Triplet]:
 
 def film_triplets(film: Path, places: int, apart: int) -> Iterator[Triplet]:
     """Three frames, `apart` from each to the next, at even places of a film, in its own colours."""
-    from midframe.learn.dataset.pictures import picture_of
-    from midframe.video.excerpts import ExcerptReport, open_excerpts
+    from midframe.training.build.pictures import picture_of
+    from midframe.video.clips import ExcerptReport, open_excerpts
 
     with open_excerpts(film) as opened:
         length = opened.length or Fraction(1)

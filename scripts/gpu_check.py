@@ -211,7 +211,8 @@ def operator_times(run: Run) -> dict[str, Any]:
     """Forward and both gradients of each backend; the useful GFLOP/s of the forward; the loop for comparison."""
     import torch
 
-    from midframe.ops.separable import chunked, triton
+    from midframe.ops.separable import torch as chunked
+    from midframe.ops.separable import triton
     from midframe.ops.taps import TapPattern
 
     answers: dict[str, Any] = {}

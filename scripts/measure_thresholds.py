@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from midframe.learn.dataset.films import find_films
-from midframe.learn.dataset.pictures import picture_of
-from midframe.learn.dataset.select import deviation, squared_difference, thumbnail_of
-from midframe.learn.dataset.settings import DatasetSettings
+from midframe.training.build.films import find_films
+from midframe.training.build.pictures import picture_of
+from midframe.training.build.select import deviation, squared_difference, thumbnail_of
+from midframe.training.build.settings import DatasetSettings
+from midframe.video.clips import ExcerptReport, open_excerpts
 from midframe.video.cuts import distance
-from midframe.video.excerpts import ExcerptReport, open_excerpts
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = json.loads((ROOT / "benchmarks/labels/cuts.json").read_text())["cuts"]

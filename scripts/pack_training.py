@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from midframe.errors import MidframeError, SettingError
-from midframe.learn.config import Config, read_config, tables
-from midframe.learn.dataset.shards import Sample, Split, decode, read_shards, stored_size, write_shard
-from midframe.learn.samples import augmentation_of
+from midframe.training.config import Config, read_config, tables
+from midframe.training.data.samples import augmentation_of
+from midframe.training.data.shards import Sample, Split, decode, read_shards, stored_size, write_shard
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST, FORMAT = "pack.json", "midframe-pack/1"
@@ -74,7 +74,7 @@ def pack(given: argparse.Namespace) -> dict[str, Any]:
     if out.exists() and any(out.iterdir()):
         raise SettingError(f"{out} is not empty; name another folder")
     if given.films:
-        from midframe.learn.dataset import DatasetSettings, build_dataset
+        from midframe.training.build import DatasetSettings, build_dataset
 
         build_dataset(given.films, given.data, DatasetSettings(window=given.window))
     out.mkdir(parents=True, exist_ok=True)

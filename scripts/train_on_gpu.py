@@ -105,9 +105,9 @@ def training(given: argparse.Namespace, began: float) -> dict[str, Any]:
 
     import midframe
     from midframe.errors import Cancelled
-    from midframe.learn.packed import read_packed
-    from midframe.learn.run_folder import environment, read_log
-    from midframe.learn.trainer import Progress, train
+    from midframe.training.data.memory import read_packed
+    from midframe.training.train.loop import Progress, train
+    from midframe.training.train.run_folder import environment, read_log
 
     package = Path(midframe.__file__).parent.relative_to(given.pack)  # no other one
     device = torch.device("cpu" if given.dry_run else given.device)
@@ -165,8 +165,8 @@ def training(given: argparse.Namespace, began: float) -> dict[str, Any]:
 
 def ends(given: argparse.Namespace, deadline: float, going_on: bool) -> tuple[Any, dict[str, Any]]:
     """The run's settings (none for one that goes on), and when it is to end, as the trainer takes it."""
-    from midframe.learn.checkpoints import load_checkpoint
-    from midframe.learn.config import from_tables
+    from midframe.training.config import from_tables
+    from midframe.training.train.checkpoints import load_checkpoint
 
     minutes = SAFETY * max(0.0, deadline - time.monotonic()) / 60
     if going_on:
@@ -192,7 +192,7 @@ def ends(given: argparse.Namespace, deadline: float, going_on: bool) -> tuple[An
 
 def expand(run: Path) -> None:
     """Make a checkpoint of one that was carried, where there is none."""
-    from midframe.learn.checkpoints import load_checkpoint, save_checkpoint
+    from midframe.training.train.checkpoints import load_checkpoint, save_checkpoint
 
     if (run / "checkpoint.pt").is_file() or not (run / CARRIED).is_file():
         return
@@ -205,7 +205,7 @@ def carried(run: Path) -> Path:
     """The checkpoint in a little more than half its size: moments in bfloat16, the average in float16."""
     import torch
 
-    from midframe.learn.checkpoints import load_checkpoint, save_checkpoint
+    from midframe.training.train.checkpoints import load_checkpoint, save_checkpoint
 
     state = load_checkpoint(run / "checkpoint.pt")
     for name in ("optimiser", "discriminator_optimiser"):
@@ -221,12 +221,12 @@ def write_unfinished(run: Path, films: tuple[str, ...]) -> None:
     """The averaged weights of a run that is not over, from its checkpoint, with their card."""
     import torch
 
-    from midframe.learn.card import model_card
-    from midframe.learn.checkpoints import load_checkpoint
-    from midframe.learn.config import from_tables
-    from midframe.learn.run_folder import environment
     from midframe.networks import class_of
     from midframe.networks.weights import save_weights
+    from midframe.training.config import from_tables
+    from midframe.training.train.checkpoints import load_checkpoint
+    from midframe.training.train.model_card import model_card
+    from midframe.training.train.run_folder import environment
 
     state = load_checkpoint(run / "checkpoint.pt")
     config = from_tables(state["config"])

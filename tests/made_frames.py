@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from midframe import networks
-from midframe.conversion.make import Maker
 from midframe.conversion.pairs import Held, Pair
+from midframe.conversion.render import Maker
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.networks.base import InterpolationNetwork, mean_at

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from films.scenes import texture
-from midframe.learn.config import PRESETS, Config
-from midframe.learn.dataset.pictures import encode
-from midframe.learn.dataset.shards import Sample, write_shard
-from midframe.learn.packed import Packed
-from midframe.learn.run_folder import CHECKPOINT, read_log
 from midframe.networks.vgg import random_vgg19
+from midframe.training.build.pictures import encode
+from midframe.training.config import PRESETS, Config
+from midframe.training.data.memory import Packed
+from midframe.training.data.shards import Sample, write_shard
+from midframe.training.train.run_folder import CHECKPOINT, read_log
 
 SMALL = {"features": [16] * 4, "hidden": [16] * 4, "blocks": [1] * 4}
 """Settings of a guided network of a few thousand weights."""
@@ -97,13 +97,13 @@ def small_vgg(path: Path) -> Path:
 
 def shrink_paper(patch: pytest.MonkeyPatch) -> None:
     """Make the report's network and the discriminator a hundredth of their size."""
-    import midframe.learn.players
     import midframe.networks.paper
+    import midframe.training.train.models
     from midframe.networks.discriminator import Discriminator
 
     patch.setattr(midframe.networks.paper, "CHANNELS", (8, 64, 8, 8, 8))
     made = lambda *given, **named: Discriminator(*given, **named, width=16, dense=32)  # noqa: E731
-    patch.setattr(midframe.learn.players, "Discriminator", made)
+    patch.setattr(midframe.training.train.models, "Discriminator", made)
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def same(one: Any, other: Any) -> bool:
 
 def toml(config: Config) -> str:
     """A run's settings as TOML."""
-    from midframe.learn.config import tables
+    from midframe.training.config import tables
 
     top, below = [], []
     for name, value in tables(config).items():

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from films import Film, draw, text
-from midframe.learn.dataset.shards import read_shards
+from midframe.training.data.shards import read_shards
 from process import Command, one_line, one_object, run, start, wait_for_file
 
 

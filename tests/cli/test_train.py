@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from midframe.learn.config import Config, tables
-from midframe.learn.run_folder import read_log
+from midframe.training.config import Config, tables
+from midframe.training.train.run_folder import read_log
 from process import Command, one_line, one_object, start, wait_for_place
 from runs import GUIDED, lines, same, shards, state, toml
 
 SLOW = """
 import time
-import midframe.learn.trainer as trainer
+import midframe.training.train.loop as trainer
 step = trainer.network_step
 def slowly(*given):
     here()
@@ -108,7 +108,7 @@ def test_options_go_over_the_file(folder: Path, tmp_path: Path, monkeypatch: pyt
         seen.append((config, named))
         raise SystemExit
 
-    monkeypatch.setattr("midframe.learn.trainer.train", noted)
+    monkeypatch.setattr("midframe.training.train.loop.train", noted)
     options = ("--set", "losses.census=0.5", "--set", "depths=[2]", "--set", "settings.taps=7", "--set", "licence=CC0")
     with pytest.raises(SystemExit):
         here(

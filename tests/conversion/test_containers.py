@@ -22,7 +22,7 @@ from midframe.conversion.plan import make_plan
 from midframe.conversion.settings import Settings
 from midframe.conversion.verify import verify
 from midframe.errors import InputError, OutputError, SettingError
-from midframe.video.animations import loops
+from midframe.video.images.animations import loops
 from midframe.video.probe import probe
 
 Factory = Callable[..., Path]

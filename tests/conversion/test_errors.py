@@ -69,9 +69,9 @@ def unprivileged() -> Iterator[None]:
     """As a user who is not root, since root may do everything."""
     if sys.platform == "win32":
         pytest.skip("POSIX permissions")
-    import midframe.conversion.make  # what is imported later might not be found by that user
+    import midframe.conversion.render  # what is imported later might not be found by that user
 
-    assert midframe.conversion.make
+    assert midframe.conversion.render
     was_root = os.geteuid() == 0
     if was_root:
         os.seteuid(65534)
@@ -209,8 +209,8 @@ def test_a_stage_that_throws(
     stage: str, film_factory: Callable[..., Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import midframe.conversion.job
-    import midframe.conversion.make
     import midframe.conversion.pairs
+    import midframe.conversion.render
     import midframe.conversion.verify
 
     def throw(*_: object, **__: object) -> None:
@@ -229,7 +229,7 @@ def test_a_stage_that_throws(
 def test_a_fault_of_midframe_itself(film_factory: Callable[..., Path], out: Path) -> None:
     """Exit code 1, one line that names a file with the traceback; --debug prints it."""
     patch = """
-import midframe.conversion.make as m
+import midframe.conversion.render as m
 def broken(self, pair):
     raise ArithmeticError("two and two")
 m.Maker._made = broken

@@ -42,7 +42,7 @@ def decode(self, packet):
 m._Reading.decode = decode
 """,
     "network": f"""
-import midframe.conversion.make as m
+import midframe.conversion.render as m
 old = m.Maker._made
 count = 0
 def made(self, pair):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from midframe.errors import SettingError
-from midframe.learn.losses import adversarial_loss, discriminator_loss
 from midframe.networks.discriminator import BASE, Discriminator, base_channels, choose_base
 from midframe.networks.vgg import LAYERS, Vgg19, random_vgg19
+from midframe.training.train.losses import adversarial_loss, discriminator_loss
 
 
 def small(**options: object) -> Discriminator:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from films.scenes import texture
 from midframe.errors import SettingError
-from midframe.networks.alignment import align
+from midframe.flow.estimate import align
 from midframe.networks.base import mean_at, pad, unpad
 from midframe.networks.guided import CONTRAST, FASTER, GAIN, Guided, depth_for
 from midframe.ops import warp

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 
 import midframe
 from midframe.errors import SettingError
-from midframe.learn.checkpoints import load_checkpoint
-from midframe.learn.config import PRESETS, Config, Losses
-from midframe.learn.dataset.shards import Sample, read_shards, write_shard
 from midframe.networks.vgg import load_vgg19
+from midframe.training.config import PRESETS, Config, Losses
+from midframe.training.data.shards import Sample, read_shards, write_shard
+from midframe.training.train.checkpoints import load_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WITHOUT = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from midframe.learn.config import PRESETS, Config, Data, Discriminator, Losses, Optimiser
-from midframe.learn.run_folder import BEST, CHECKPOINT, CONFIG, CURVES, ENVIRONMENT, LAST, LOG
+from midframe.training.config import PRESETS, Config, Data, Discriminator, Losses, Optimiser
+from midframe.training.train.run_folder import BEST, CHECKPOINT, CONFIG, CURVES, ENVIRONMENT, LAST, LOG
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
 TABLES = {"data": Data, "losses": Losses, "optimiser": Optimiser, "discriminator": Discriminator}

@@ -14,10 +14,10 @@ import typer
 from midframe.cli import Interrupted
 from midframe.cli.report import check_json_file, emit, failed, say
 from midframe.errors import SettingError
-from midframe.learn.dataset.settings import DatasetSettings
+from midframe.training.build.settings import DatasetSettings
 
 if TYPE_CHECKING:
-    from midframe.learn.dataset import BuildProgress, BuildSummary
+    from midframe.training.build import BuildProgress, BuildSummary
 
 USUAL = DatasetSettings()
 
@@ -75,7 +75,7 @@ def build(
 
     midframe dataset build ~/films --out data
     """
-    from midframe.learn.dataset import build_dataset
+    from midframe.training.build import build_dataset
 
     check_json_file(json_file)
     if workers is not None and workers < 1:
@@ -127,7 +127,7 @@ def preview(
 
     midframe dataset preview data --out data.png
     """
-    from midframe.learn.dataset.preview import draw_preview
+    from midframe.training.build.preview import draw_preview
 
     if batches < 1:
         raise SettingError(f"--batches {batches}: give 1 at least")

@@ -33,7 +33,7 @@ def frame(
     """
     from midframe.conversion.pipeline import aside
     from midframe.conversion.settings import Settings
-    from midframe.conversion.still import make_picture
+    from midframe.conversion.single_frame import make_picture
     from midframe.conversion.target import remove_part
 
     check_json_file(json_file)

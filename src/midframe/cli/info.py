@@ -74,8 +74,8 @@ def _machine(device: str) -> dict[str, Any]:
     import torch
 
     from midframe import __version__
-    from midframe.conversion.make import choose_device
-    from midframe.ops.backends import survey
+    from midframe.conversion.render import choose_device
+    from midframe.ops.dispatch import survey
 
     chosen = choose_device(device)
     return {

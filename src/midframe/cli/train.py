@@ -14,8 +14,8 @@ from midframe.cli.report import check_json_file, clock, emit, failed, say
 from midframe.errors import Cancelled, SettingError
 
 if TYPE_CHECKING:
-    from midframe.learn.config import Config
-    from midframe.learn.trainer import Progress
+    from midframe.training.config import Config
+    from midframe.training.train.loop import Progress
 
 
 def train(
@@ -54,9 +54,9 @@ def train(
     if not resume and config is None:
         raise SettingError("a run needs CONFIG: paper, repository, guided, or a TOML file; or --resume")
     chosen = None if config is None else _chosen(config, data, start, vgg, settings)
-    from midframe.conversion.make import choose_device
-    from midframe.learn.distributed import leads
-    from midframe.learn.trainer import train as run
+    from midframe.conversion.render import choose_device
+    from midframe.training.distributed import leads
+    from midframe.training.train.loop import train as run
 
     stop = _Stop()
     try:
@@ -87,7 +87,7 @@ def curves(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """Draw the losses of training runs, laid over each other."""
-    from midframe.learn.run_folder import draw_curves
+    from midframe.training.train.run_folder import draw_curves
 
     draw_curves(runs, out)
     say(f"{out}: the curves of {len(runs)} run{'s' if len(runs) > 1 else ''}")
@@ -97,7 +97,7 @@ def _chosen(
     config: str, data: list[Path] | None, start: str | None, vgg: str | None, settings: list[str] | None
 ) -> Config:
     """The run's settings: the file or preset, with what the options say."""
-    from midframe.learn.config import read_config, tables
+    from midframe.training.config import read_config, tables
 
     given = tables(read_config(config))
     if data:

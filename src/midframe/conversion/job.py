@@ -28,7 +28,7 @@ from midframe.video.reader import ReadReport
 from midframe.video.sink import Sink
 
 if TYPE_CHECKING:
-    from midframe.conversion.make import Maker
+    from midframe.conversion.render import Maker
 
 log = logging.getLogger("midframe.convert")
 
@@ -235,7 +235,7 @@ class _Job:
 
     def _maker(self) -> Maker:
         # Imported here, so that what cannot be converted is refused before networks are loaded.
-        from midframe.conversion.make import Maker
+        from midframe.conversion.render import Maker
 
         film, form = self.plan.film, self.plan.form
         maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))

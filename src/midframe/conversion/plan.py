@@ -12,15 +12,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from midframe.conversion.notes import notes
 from midframe.conversion.settings import Settings
+from midframe.conversion.warnings import notes
 from midframe.errors import InputError, OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.encoders import Encoder, check_size, choose_encoder, container_for
 from midframe.video.frame import Layout, planar_layout
-from midframe.video.picture_names import is_pictures, list_pictures, matching, output_pattern
-from midframe.video.picture_writer import colour_for as picture_colour
-from midframe.video.picture_writer import layout_for as picture_layout
+from midframe.video.images.names import is_pictures, list_pictures, matching, output_pattern
+from midframe.video.images.writer import colour_for as picture_colour
+from midframe.video.images.writer import layout_for as picture_layout
+from midframe.video.images.y4m import y4m_layout
 from midframe.video.probe import Film
 from midframe.video.sink import check_target as check_file
 from midframe.video.streams import (
@@ -33,7 +34,6 @@ from midframe.video.streams import (
 )
 from midframe.video.timeline import Timeline, gap_limit
 from midframe.video.writer import FINEST, FilmFormat, try_format
-from midframe.video.y4m import y4m_layout
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from midframe.conversion.settings import Settings
-from midframe.video.animations import probe_webp, read_webp
 from midframe.video.frame import Frame
-from midframe.video.picture_names import is_pictures
-from midframe.video.pictures import probe_pictures, read_pictures
+from midframe.video.images.animations import probe_webp, read_webp
+from midframe.video.images.names import is_pictures
+from midframe.video.images.reader import probe_pictures, read_pictures
 from midframe.video.probe import Film, probe
 from midframe.video.reader import ReadReport, read_frames, read_pipe, require_whole
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
-from midframe.video.animations import GifWriter, WebpWriter, loops
-from midframe.video.carrier import Carrier
-from midframe.video.picture_writer import PictureWriter
+from midframe.video.images.animations import GifWriter, WebpWriter, loops
+from midframe.video.images.writer import PictureWriter
+from midframe.video.images.y4m import Y4mWriter
+from midframe.video.remuxer import Carrier
 from midframe.video.sink import Sink, part_path
 from midframe.video.writer import FilmWriter
-from midframe.video.y4m import Y4mWriter
 
 
 def open_sink(plan: Plan, settings: Settings) -> Sink:

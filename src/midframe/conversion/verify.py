@@ -14,9 +14,10 @@ import numpy as np
 
 from midframe.conversion.plan import Plan
 from midframe.errors import Cancelled, MidframeError, OutputError
-from midframe.video import animations, picture_writer, y4m
-from midframe.video.carrier import Carried
+from midframe.video.images import animations, y4m
+from midframe.video.images import writer as picture_writer
 from midframe.video.probe import open_container
+from midframe.video.remuxer import Carried
 from midframe.video.scan import is_cover
 from midframe.video.sink import Sink
 from midframe.video.writer import FilmWriter

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midframe.errors import SettingError
-from midframe.networks.alignment import align
+from midframe.flow.estimate import align
 from midframe.networks.base import InterpolationNetwork, pad, unpad
 from midframe.ops import comparable, cost_volume, separable_convolution, warp
 

@@ -20,7 +20,7 @@ import av.error
 import av.stream
 
 from midframe.errors import Cancelled
-from midframe.video.gif_blocks import gif_ends_early
+from midframe.video.images.gif_blocks import gif_ends_early
 
 
 @dataclass(frozen=True)

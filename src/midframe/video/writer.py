@@ -20,12 +20,12 @@ import av.stream
 import numpy as np
 
 from midframe.errors import MidframeError, SettingError
-from midframe.video.carrier import Carrier
 from midframe.video.colour import Colour
 from midframe.video.damage import DamageLog
 from midframe.video.encoders import Encoder, encoders_for
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of
+from midframe.video.remuxer import Carrier
 from midframe.video.sink import part_path, put_in_place, write_error
 from midframe.video.streams import holds_cover, needs_free_keys, spoken
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.backends import choose
-from midframe.ops.cost_volume import registration
+from midframe.ops.cost_volume import op as registration
 from midframe.ops.cost_volume.reference import cost_volume_reference
+from midframe.ops.dispatch import choose
 
 
 def cost_volume(

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops.halide_build import compiled, parameter, read, write
-from midframe.ops.halide_maps import LANES, ROWS, any_strides, maps, strips, variables, whole_vectors
+from midframe.ops.halide.compiler import compiled, parameter, read, write
+from midframe.ops.halide.layouts import LANES, ROWS, any_strides, maps, strips, variables, whole_vectors
 
 CL = torch.channels_last
 

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.backends import choose
-from midframe.ops.separable import registration, upsampled
+from midframe.ops.dispatch import choose
+from midframe.ops.separable import op as registration
+from midframe.ops.separable import upsampled
 from midframe.ops.separable.reference import separable_convolution_reference
 from midframe.ops.taps import TapPattern
 

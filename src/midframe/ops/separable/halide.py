@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops.halide_build import Run, compiled, new_maps
+from midframe.ops.halide.compiler import Run, compiled, new_maps
 from midframe.ops.separable import halide_composite, halide_dense
-from midframe.ops.separable.chunked import fold_border
 from midframe.ops.separable.halide_dense import NARROWEST
+from midframe.ops.separable.pytorch import fold_border
 from midframe.ops.taps import TapPattern
 
 

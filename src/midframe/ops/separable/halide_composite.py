@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide_build import parameter, read, write
+from midframe.ops.halide.compiler import parameter, read, write
 from midframe.ops.separable.halide_dense import Definition
 
 

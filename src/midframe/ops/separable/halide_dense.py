@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide_build import parameter, read, write
+from midframe.ops.halide.compiler import parameter, read, write
 
 Definition = tuple[list[Any], list[Any]]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide_build import read, write
+from midframe.ops.halide.compiler import read, write
 
 Definition = tuple[list[Any], list[Any]]
 

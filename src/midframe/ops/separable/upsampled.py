@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.halide_build import Run, compiled
-from midframe.ops.halide_maps import like, memory_format_of
-from midframe.ops.separable.chunked import fold_border
+from midframe.ops.halide.compiler import Run, compiled
+from midframe.ops.halide.layouts import like, memory_format_of
+from midframe.ops.separable.pytorch import fold_border
 from midframe.ops.taps import TapPattern
 
 MOST_TAPS = 9

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.backends import choose
-from midframe.ops.halide_maps import memory_format_of
-from midframe.ops.warp import registration
+from midframe.ops.dispatch import choose
+from midframe.ops.halide.layouts import memory_format_of
+from midframe.ops.warp import op as registration
 from midframe.ops.warp.reference import warp_reference, warp_torch
 
 

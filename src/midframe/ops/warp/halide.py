@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.ops.halide_build import Run, compiled, read, write
-from midframe.ops.halide_maps import LANES, ROWS, any_strides, like, maps, ready, strips, variables, whole_vectors
+from midframe.ops.halide.compiler import Run, compiled, read, write
+from midframe.ops.halide.layouts import LANES, ROWS, any_strides, like, maps, ready, strips, variables, whole_vectors
 
 
 def forward(image: Tensor, motion: Tensor) -> Tensor:

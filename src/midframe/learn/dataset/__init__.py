@@ -1,6 +1,0 @@
-"""The data set: windows of consecutive frames out of films, kept as tar shards in the WebDataset layout."""
-
-from midframe.learn.dataset.build import BuildProgress, BuildSummary, build_dataset
-from midframe.learn.dataset.settings import DatasetSettings
-
-__all__ = ["BuildProgress", "BuildSummary", "DatasetSettings", "build_dataset"]

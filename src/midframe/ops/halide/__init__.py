@@ -1,0 +1,1 @@
+"""What the operators' Halide pipelines share."""

@@ -1,0 +1,1 @@
+"""Image sequences, animations and y4m as films."""

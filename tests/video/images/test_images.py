@@ -1,0 +1,449 @@
+"""Folders and patterns of pictures in and out: order, exactness, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from films import Film as Drawn
+from films import draw_pictures
+from midframe.errors import Cancelled, InputError, OutputError, SettingError
+from midframe.video.colour import Colour
+from midframe.video.frame import Frame, Layout
+from midframe.video.images.names import is_pictures, list_pictures
+from midframe.video.images.reader import probe_pictures, read_pictures
+from midframe.video.images.writer import PictureWriter, colour_for, decode_frame, layout_for, read_back
+from midframe.video.reader import ReadReport
+
+RGB8, RGB16, GRAY8, GRAY16 = Layout("rgb", 8), Layout("rgb", 16), Layout("gray", 8), Layout("gray", 16)
+RATE = Fraction(24000, 1001)
+
+
+def noise(layout: Layout, width: int = 61, height: int = 37, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Planes of every code value the layout has, smooth in one direction so that encoders have something to do."""
+    generator = np.random.default_rng(seed)
+    planes = []
+    for size in layout.sizes(width, height):
+        ramp = np.linspace(0, layout.peak, size[1])[None] + generator.normal(0, layout.peak / 50, size)
+        planes.append(np.clip(np.round(ramp), 0, layout.peak).astype(layout.dtype))
+    return tuple(planes)
+
+
+def frame(layout: Layout, seed: int = 0, width: int = 61, height: int = 37) -> Frame:
+    return Frame(noise(layout, width, height, seed), layout, Fraction(seed, 25))
+
+
+def plain(layout: Layout) -> Colour:
+    name = "bt601" if layout.family == "yuv" else layout.family
+    return colour_for(layout, Colour(name, full_range=True))
+
+
+def write(target: str, frames: list[Frame], *, overwrite: bool = False, commit: bool = True) -> PictureWriter:
+    first = frames[0]
+    writer = PictureWriter(
+        target, first.layout, plain(first.layout), width=first.width, height=first.height, overwrite=overwrite
+    )
+    for each in frames:
+        writer.write(each)
+    writer.finish()
+    if commit:
+        writer.commit()
+    return writer
+
+
+def read(path: str, **options: object) -> list[Frame]:
+    return list(read_pictures(probe_pictures(path, RATE), ReadReport(), **options))  # type: ignore[arg-type]
+
+
+def rgb(
+    path: Path, colour: tuple[int, ...] = (200, 30, 90), size: tuple[int, int] = (20, 10), mode: str = "RGB"
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour if mode.startswith("RGB") else colour[0]).save(path)
+
+
+def test_names_that_mean_pictures(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "100%d.png").write_bytes(b"a file of just that name")
+    yes = ["folder", "new/", "a%d.png", "a%05d.JPG", "*.tif", "shot_?.webp", "x%03d_y.bmp"]
+    no = ["film.mp4", "-", "a.png", "a%d.mp4", "*.mkv", "100%d.png", "a%d%d.png", "a%x.png", "new"]
+    assert [name for name in yes if not is_pictures(str(tmp_path / name) + "/" * name.endswith("/"))] == []
+    assert [name for name in no if is_pictures("-" if name == "-" else str(tmp_path / name))] == []
+
+
+def test_folder_in_natural_order_with_exact_times(tmp_path: Path) -> None:
+    drawn = Drawn(frames=12, width=32, height=18)
+    folder = draw_pictures(drawn, tmp_path / "with spaces and ümläuts")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "inner.png").mkdir()
+    film = probe_pictures(str(folder), RATE)
+    frames = read(str(folder))
+    assert (film.container, film.codec, film.layout, film.rate) == ("pictures", "png", RGB8, RATE)
+    assert list(film.ticks or ()) == list(range(12))
+    assert film.last_duration == 1 / RATE
+    assert [f.time for f in frames] == [k / RATE for k in range(12)]
+    for k, each in enumerate(frames):
+        assert np.array_equal(np.stack(each.planes, -1), np.asarray(Image.open(folder / f"frame{k}.png")))
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for number in (7, 8, 9, 10, 11):
+        rgb(tmp_path / f"a{number}.png", (number, 0, 0))
+        rgb(tmp_path / f"b{number:03d}.png", (number, 0, 0))
+    rgb(tmp_path / "a008.png")
+    assert [f.name for f in list_pictures(str(tmp_path / "a%d.png"))] == [f"a{k}.png" for k in (7, 8, 9, 10, 11)]
+    assert [int(f.planes[0][0, 0]) for f in read(str(tmp_path / "b%03d.png"))] == [7, 8, 9, 10, 11]
+    assert [f.name for f in list_pictures(str(tmp_path / "b01?.png"))] == ["b010.png", "b011.png"]
+    assert len(list_pictures(str(tmp_path / "*.png"))) == 11
+    assert probe_pictures(str(tmp_path / "b%03d.png"), RATE).problems == ()
+    (tmp_path / "b009.png").unlink()
+    assert "1 pictures are missing" in probe_pictures(str(tmp_path / "b%03d.png"), RATE).problems[0]
+
+
+def test_trim_and_cancel(tmp_path: Path) -> None:
+    folder = str(draw_pictures(Drawn(frames=8, width=16, height=16), tmp_path / "p"))
+    times = [f.time for f in read(folder, start=2 / RATE, end=5 / RATE)]
+    assert times == [k / RATE for k in (2, 3, 4)]
+    with pytest.raises(Cancelled):
+        read(folder, cancelled=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (("RGB", (21, 10)), "21x10"),
+        (("L", (20, 10)), "gray"),
+        (("P", (20, 10)), "palette"),
+        (("RGBA", (20, 10)), "alpha"),
+        (("I;16", (20, 10)), "16 bit"),
+    ],
+)
+def test_pictures_that_differ_are_named_before_anything_is_read(
+    tmp_path: Path, other: tuple[str, tuple[int, int]], says: str
+) -> None:
+    for k in range(6):
+        rgb(tmp_path / f"{k}.png")
+    mode, size = other
+    Image.new(mode, size).save(tmp_path / "4.png")
+    with pytest.raises(InputError, match=rf"4\.png is .*{says}.*20x10, PNG RGB, 8 bit"):
+        probe_pictures(str(tmp_path), RATE)
+
+
+def test_other_type_among_them_is_refused(tmp_path: Path) -> None:
+    rgb(tmp_path / "1.png")
+    rgb(tmp_path / "2.jpg")
+    with pytest.raises(InputError, match=r"2\.jpg is .*JPEG"):
+        probe_pictures(str(tmp_path), RATE)
+
+
+@pytest.mark.parametrize("name", ["", "none%d.png", "*.jpg"])
+def test_nothing_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(InputError, match=r"has no picture.*1 other"):
+        probe_pictures(f"{tmp_path}/{name}", RATE)
+    with pytest.raises(InputError, match="does not exist"):
+        probe_pictures(f"{tmp_path}/missing/", RATE)
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def one_byte_short(data: bytes) -> bytes:
+    return data[:-1] if data.startswith((b"RIFF", b"II", b"BM")) else data[:-3]
+
+
+def emptied(_data: bytes) -> bytes:
+    return b""
+
+
+def text(_data: bytes) -> bytes:
+    return b"not a picture at all\n" * 20
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
+@pytest.mark.parametrize("damage", [truncated, one_byte_short, emptied, text])
+def test_one_broken_picture_is_an_error_or_held_over(tmp_path: Path, suffix: str, damage: object) -> None:
+    draw_pictures(Drawn(frames=5, width=40, height=30), tmp_path, suffix)
+    broken = tmp_path / f"frame2{suffix}"
+    broken.write_bytes(damage(broken.read_bytes()))  # type: ignore[operator]
+    film = probe_pictures(str(tmp_path), RATE)
+    with pytest.raises(InputError, match=rf"frame2\{suffix}.*2 of 5.*--keep-going"):
+        list(read_pictures(film, ReadReport()))
+    report = ReadReport()
+    frames = list(read_pictures(film, report, keep_going=True))
+    assert [f.lost for f in frames] == [False, False, True, False, False]
+    assert [f.time for f in frames] == [k / RATE for k in range(5)]
+    assert frames[2].same_picture(frames[1])
+    assert not frames[3].same_picture(frames[1])
+    assert (report.frames, report.lost) == (4, 1)
+    assert any("frame2" in message for message in report.messages)
+
+
+def test_damaged_png_is_noticed_by_its_checksum(tmp_path: Path) -> None:
+    draw_pictures(Drawn(frames=3, width=40, height=30), tmp_path)
+    data = bytearray((tmp_path / "frame1.png").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "frame1.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"frame1\.png"):
+        read(str(tmp_path))
+
+
+def test_nothing_to_hold_before_a_broken_first_picture(tmp_path: Path) -> None:
+    draw_pictures(Drawn(frames=3, width=40, height=30), tmp_path)
+    (tmp_path / "frame0.png").write_bytes(b"")
+    film = probe_pictures(str(tmp_path), RATE)
+    assert any("frame0.png" in problem for problem in film.problems)
+    with pytest.raises(InputError, match="no picture before it"):
+        list(read_pictures(film, ReadReport(), keep_going=True))
+
+
+def test_none_can_be_read(tmp_path: Path) -> None:
+    for k in range(3):
+        (tmp_path / f"{k}.png").write_bytes(b"junk")
+    with pytest.raises(InputError, match="none of the 3 pictures"):
+        probe_pictures(str(tmp_path), RATE)
+    whole_header = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(whole_header, "png")
+    for k in range(3):
+        (tmp_path / f"{k}.png").write_bytes(whole_header.getvalue()[:40])
+    with pytest.raises(InputError, match="none of the 3 pictures"):
+        probe_pictures(str(tmp_path), RATE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "layout"),
+    [("RGB", RGB8), ("P", RGB8), ("L", GRAY8), ("1", GRAY8), ("I;16", GRAY16), ("RGBA", RGB8), ("LA", GRAY8)],
+)
+def test_kinds_of_png_are_read_exactly(tmp_path: Path, mode: str, layout: Layout) -> None:
+    picture = Image.fromarray(np.stack(noise(RGB8), -1))
+    if mode == "I;16":
+        picture = Image.fromarray(noise(GRAY16)[0])
+    elif mode in ("RGBA", "LA"):
+        picture = picture.convert(mode)
+        picture.putalpha(255)
+    else:
+        picture = picture.convert(mode)
+    picture.save(tmp_path / "1.png")
+    (only,) = read(str(tmp_path))
+    assert only.layout == layout
+    wanted = picture if mode == "I;16" else picture.convert("L" if layout.family == "gray" else "RGB")
+    assert np.array_equal(np.squeeze(np.stack(only.planes, -1)), np.asarray(wanted))
+
+
+def test_transparency_is_refused_or_dropped(tmp_path: Path) -> None:
+    rgb(tmp_path / "1.png", (9, 8, 7, 255), mode="RGBA")
+    rgb(tmp_path / "2.png", (9, 8, 7, 254), mode="RGBA")
+    film = probe_pictures(str(tmp_path), RATE)
+    assert film.alpha
+    with pytest.raises(InputError, match=r"picture 2 is transparent.*--drop-alpha"):
+        list(read_pictures(film, ReadReport()))
+    assert [int(f.planes[2][0, 0]) for f in read_pictures(film, ReadReport(), drop_alpha=True)] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "layout"),
+    [
+        *((".png", layout) for layout in (RGB8, RGB16, GRAY8, GRAY16)),
+        *((".tiff", layout) for layout in (RGB8, RGB16, GRAY8, GRAY16)),
+        (".bmp", RGB8),
+        (".webp", RGB8),
+    ],
+)
+def test_written_pictures_read_back_bit_identical(tmp_path: Path, suffix: str, layout: Layout) -> None:
+    assert layout_for(f"out%05d{suffix}", layout) == layout
+    frames = [frame(layout, seed) for seed in range(3)]
+    writer = write(str(tmp_path / f"out%05d{suffix}"), frames, commit=False)
+    assert read_back(writer.part) == 3
+    assert decode_frame(writer.part, 2).same_picture(frames[2])
+    writer.commit()
+    again = read(str(tmp_path / f"out%05d{suffix}"))
+    assert [f.layout for f in again] == [layout] * 3
+    assert all(a.same_picture(b) for a, b in zip(frames, again, strict=True))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"out0000{k}{suffix}" for k in (1, 2, 3)]
+    if layout.depth == 8:
+        seen = np.asarray(Image.open(tmp_path / f"out00001{suffix}"))
+        assert np.array_equal(seen, np.squeeze(np.stack(frames[0].planes, -1)))
+
+
+def test_png_of_real_files_to_png_is_bit_identical(tmp_path: Path) -> None:
+    folder = draw_pictures(Drawn(frames=3, width=45, height=31, pixel_format="yuv420p10le"), tmp_path / "deep")
+    frames = read(str(folder))
+    assert frames[0].layout == RGB16
+    write(f"{tmp_path}/out/", frames)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00001.png", "00002.png", "00003.png"]
+    again = read(f"{tmp_path}/out/")
+    assert all(a.same_picture(b) for a, b in zip(frames, again, strict=True))
+
+
+@pytest.mark.parametrize("layout", [Layout("yuv", 8, 1, 1), Layout("yuv", 8, 1, 0), Layout("yuv", 8), GRAY8])
+def test_jpeg_is_near_and_keeps_its_sampling(tmp_path: Path, layout: Layout) -> None:
+    generator = np.random.default_rng(1)
+    planes = tuple(
+        np.clip(np.add.outer(np.arange(h) * 2, np.arange(w) * 3) % 200 + generator.normal(0, 2, (h, w)), 0, 255).astype(
+            "u1"
+        )
+        for h, w in layout.sizes(61, 37)
+    )
+    source = Frame(planes, layout, Fraction(0))
+    assert layout_for("a%d.jpg", layout) == layout
+    write(str(tmp_path / "a%05d.jpg"), [source] * 3)
+    film = probe_pictures(str(tmp_path), RATE)
+    assert film.colour.full_range
+    last = read(str(tmp_path))[-1]
+    assert (last.width, last.height) == (61, 37)
+    for a, b in zip(planes, last.planes, strict=False):
+        assert np.abs(a.astype(int) - b).mean() < 1
+    tables = Image.open(tmp_path / "a00001.jpg").quantization  # type: ignore[attr-defined]
+    reference = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(reference, "jpeg", quality=95)
+    assert sum(tables[0]) < sum(Image.open(reference).quantization[0])  # type: ignore[attr-defined]
+
+
+def test_layouts_of_pictures() -> None:
+    deep, yuv = Layout("yuv", 10, 1, 1), Layout("yuv", 8, 1, 1)
+    assert layout_for("out/", yuv) == RGB8
+    assert layout_for("out/", deep) == RGB16
+    assert layout_for("a%d.tif", Layout("gray", 12)) == GRAY16
+    assert layout_for("a%d.jpg", deep) == yuv
+    assert layout_for("a%d.jpg", RGB16) == Layout("yuv", 8)
+    assert layout_for("a%d.bmp", RGB16) == layout_for("a%d.webp", GRAY8) == RGB8
+    with pytest.raises(SettingError, match="how to number"):
+        layout_for("a*.png", yuv)
+
+
+@pytest.mark.parametrize(("suffix", "layout"), [(".png", Layout("yuv", 8, 1, 1)), (".bmp", GRAY8), (".jpg", RGB8)])
+def test_a_layout_that_a_type_does_not_hold_is_refused(tmp_path: Path, suffix: str, layout: Layout) -> None:
+    with pytest.raises(SettingError, match=rf"type \{suffix} hold"):
+        PictureWriter(f"{tmp_path}/%d{suffix}", layout, plain(layout), width=61, height=37)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tags_of_pictures_survive(tmp_path: Path) -> None:
+    tagged = colour_for(RGB16, Colour("bt2020", False, tag_primaries=9, tag_transfer=16, tag_matrix=9, tag_range=1))
+    writer = PictureWriter(f"{tmp_path}/out/", RGB16, tagged, width=61, height=37)
+    writer.write(frame(RGB16))
+    writer.finish()
+    writer.commit()
+    found = probe_pictures(f"{tmp_path}/out", RATE).colour
+    assert (found.matrix, found.tag_primaries, found.tag_transfer) == ("rgb", 9, 16)
+
+
+def test_existing_pictures_are_safe(tmp_path: Path) -> None:
+    target = f"{tmp_path}/out/"
+    write(target, [frame(RGB8, k) for k in range(4)])
+    (tmp_path / "out" / "keep.txt").write_text("mine")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    for again in (target, f"{tmp_path}/out/%05d.png"):
+        with pytest.raises(OutputError, match="--overwrite"):
+            write(again, [frame(RGB8, 9)])
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    write(target, [frame(RGB8, 9), frame(RGB8, 8)], overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00001.png", "00002.png", "keep.txt"]
+    assert read(target)[0].same_picture(frame(RGB8, 9))
+    write(f"{tmp_path}/out/b%d.png", [frame(RGB8, 1)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_an_empty_folder_and_a_linked_one_are_targets(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    write(str(tmp_path / "link"), [frame(RGB8)])
+    assert [p.name for p in (tmp_path / "empty").iterdir()] == ["00001.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "link"]
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    writer = write(f"{tmp_path}/out/", [frame(RGB8)], commit=False)
+    assert [p.name for p in tmp_path.iterdir()] == [f"out.{os.getpid()}.part"]
+    writer.abort()
+    assert list(tmp_path.iterdir()) == []
+    done = write(f"{tmp_path}/out/", [frame(RGB8)])
+    done.abort()
+    assert (tmp_path / "out" / "00001.png").exists()
+
+
+def test_a_target_that_appears_meanwhile_is_not_touched(tmp_path: Path) -> None:
+    writer = write(f"{tmp_path}/out/", [frame(RGB8)], commit=False)
+    rgb(tmp_path / "out" / "other.png")
+    with pytest.raises(OutputError, match="not empty"):
+        writer.commit()
+    writer.abort()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["other.png"]
+
+
+def test_targets_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for target, says in (
+        (f"{tmp_path}/missing/out/", "there is no folder"),
+        (f"{tmp_path}/missing/a%d.png", "there is no folder"),
+        (f"{tmp_path}/file/", "is a file"),
+    ):
+        with pytest.raises(OutputError, match=says):
+            write(target, [frame(RGB8)])
+    with pytest.raises(OutputError, match="at most 16383"):
+        PictureWriter(f"{tmp_path}/a%d.webp", RGB8, plain(RGB8), width=20000, height=10)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failing_disk_is_one_line(tmp_path: Path) -> None:
+    writer = PictureWriter(f"{tmp_path}/out/", RGB8, plain(RGB8), width=61, height=37)
+    writer.part.rmdir()
+
+    def fill() -> None:
+        for k in range(64):
+            writer.write(frame(RGB8, k))
+        writer.finish()
+
+    with pytest.raises(OutputError, match="cannot be written"):
+        fill()
+    writer.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_header_agrees_with_the_decoder(tmp_path: Path) -> None:
+    """Size and kind from the header alone are what FFmpeg finds in the whole file."""
+    from midframe.video.images.headers import picture_header
+    from midframe.video.images.reader import decode_picture
+
+    picture = Image.fromarray(np.stack(noise(RGB8, 53, 29), -1))
+    for name, options in (
+        ("a.png", {}),
+        ("a.jpg", {"subsampling": 1}),
+        ("b.jpg", {"subsampling": 2, "progressive": True, "exif": b"Exif\0\0" + b"x" * 60000}),
+        ("a.tif", {}),
+        ("b.tif", {"compression": "tiff_lzw"}),
+        ("a.bmp", {}),
+        ("a.webp", {}),
+        ("b.webp", {"lossless": True}),
+    ):
+        picture.save(tmp_path / name, **options)
+        header = picture_header(tmp_path / name)
+        decoded = decode_picture(tmp_path / name)
+        assert (header.width, header.height) == (decoded.width, decoded.height) == (53, 29)
+        assert header.codec == av.codec.Codec(header.codec, "r").name
+
+
+def test_headers_that_are_cut_anywhere_never_crash(tmp_path: Path) -> None:
+    from midframe.video.images.headers import picture_header
+
+    for suffix in (".png", ".jpg", ".tif", ".bmp", ".webp"):
+        whole = io.BytesIO()
+        Image.new("RGB", (20, 10)).save(whole, {".jpg": "jpeg", ".tif": "tiff"}.get(suffix, suffix[1:]))
+        data = whole.getvalue()
+        for length in range(0, min(len(data), 300), 5):
+            file = tmp_path / f"cut{suffix}"
+            file.write_bytes(data[:length])
+            try:
+                header = picture_header(file)
+            except ValueError:
+                continue
+            assert (header.width, header.height) == (20, 10)
