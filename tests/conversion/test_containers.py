@@ -22,7 +22,7 @@ from midframe.conversion.plan import make_plan
 from midframe.conversion.settings import Settings
 from midframe.conversion.verify import verify
 from midframe.errors import InputError, OutputError, SettingError
-from midframe.video.images.animations import loops
+from midframe.video.images.animation import loop_count
 from midframe.video.probe import probe
 
 Factory = Callable[..., Path]
@@ -222,7 +222,7 @@ def test_an_animation_plays_as_often_as_its_source(tmp_path: Path) -> None:
     source = drawn_gif(tmp_path / "in.gif", [100] * 4, loop=2)
     for suffix in (".gif", ".webp"):
         quick(source, tmp_path / f"out{suffix}")
-        assert loops(tmp_path / f"out{suffix}") == loops(source)
+        assert loop_count(tmp_path / f"out{suffix}") == loop_count(source)
 
 
 def test_a_gif_faster_than_players_show_is_refused_before_anything_is_written(

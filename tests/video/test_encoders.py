@@ -16,6 +16,7 @@ from converted import quick, untouched
 from films import Film, Hdr, captioned, dynamic_hdr, side_data
 from midframe.errors import MidframeError, OutputError, SettingError
 from midframe.video.colour import understand
+from midframe.video.containers import container_named
 from midframe.video.encoders import choose_encoder
 from midframe.video.frame import Layout
 from midframe.video.probe import Hdr as HdrMetadata
@@ -173,7 +174,7 @@ def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Facto
         ("mp4", Layout("yuv", 8, 1, 1), "libx264"),
         ("mp4", Layout("yuv", 10, 1, 1), "libx265"),
         ("mp4", Layout("rgb", 8), "libx264rgb"),
-        ("mkv", Layout("gray", 8), "libx264"),
+        ("matroska", Layout("gray", 8), "libx264"),
         ("mp4", Layout("yuv", 12, 0, 0), "libx265"),
         ("webm", Layout("yuv", 8, 1, 1), "libvpx-vp9"),
         ("webm", Layout("yuv", 10, 1, 1), "libsvtav1"),
@@ -181,7 +182,7 @@ def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Facto
 )
 def test_the_usual_encoder(container: str, layout: Layout, name: str) -> None:
     colour = understand(layout, height=720, codec="h264")
-    chosen = choose_encoder(container, layout, colour, HdrMetadata())
+    chosen = choose_encoder(container_named(container), layout, colour, HdrMetadata())
     assert chosen.name == name
     assert max(c.bits for c in av.VideoFormat(chosen.pixel_format).components) == layout.depth
 

@@ -185,7 +185,7 @@ def _print_plan(summary: Summary) -> None:
         (
             "out",
             f"{plan.target}: {form.encoder.name}{_options(form.encoder.options)}, {form.width}x{form.height} "
-            f"{form.encoder.pixel_format}, {plan.container}",
+            f"{form.encoder.pixel_format}, {plan.container.name}",
         ),
         ("", _times(plan.times, plan.time_base, form.rate)),
         ("made by", f"{summary.names['network']}, shader {summary.names['shader']}, on {summary.names['device']}"),

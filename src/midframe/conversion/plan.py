@@ -16,24 +16,24 @@ from midframe.conversion.settings import Settings
 from midframe.conversion.warnings import notes
 from midframe.errors import InputError, OutputError, SettingError
 from midframe.video.colour import Colour
-from midframe.video.encoders import Encoder, check_size, choose_encoder, container_for
+from midframe.video.containers import CONTAINERS, Container, container_for, demuxer_named
+from midframe.video.encoders import Encoder, EncoderRequest, choose_encoder, encoded_size
 from midframe.video.frame import Layout, planar_layout
-from midframe.video.images.names import is_pictures, list_pictures, matching, output_pattern
-from midframe.video.images.writer import colour_for as picture_colour
-from midframe.video.images.writer import layout_for as picture_layout
+from midframe.video.images.animation import ANIMATION_LAYOUT
+from midframe.video.images.names import is_image_sequence, list_images, matching, output_pattern
+from midframe.video.images.writer import image_colour, image_layout
 from midframe.video.images.y4m import y4m_layout
 from midframe.video.probe import Film
 from midframe.video.sink import check_target as check_file
 from midframe.video.streams import (
     StreamPlan,
     chapters_for,
-    film_metadata,
-    metadata_for,
+    container_metadata,
+    film_stream_metadata,
     plan_streams,
-    spoken,
 )
 from midframe.video.timeline import Timeline, gap_limit
-from midframe.video.writer import FINEST, FilmFormat, try_format
+from midframe.video.writer import MAX_TICKS_PER_SECOND, OutputFormat, check_output_format
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Plan:
 
     film: Film
     target: str
-    container: str
+    container: Container
     timeline: Timeline
     time_base: Fraction
     times: array[int] | None
     last_duration: Fraction
     gap: Fraction
     segments: tuple[Segment, ...]
-    form: FilmFormat
+    form: OutputFormat
     streams: tuple[StreamPlan, ...]
     warnings: tuple[str, ...]
     estimated_bytes: int
@@ -77,26 +77,22 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     for a film that cannot be converted.
     """
     check_target(source, target, settings)
-    pictures = is_pictures(target)
-    container = "pictures" if pictures else container_for(target)
+    container = container_for(target)
     if film.alpha and not settings.drop_alpha and film.pixel_format.startswith(("yuva", "gbrap")):
         raise InputError(
             f"{film.path} has transparency ({film.pixel_format}), which made frames lack; --drop-alpha leaves it out"
         )
     layout, colour = _written_layout(film, target, container, settings)
     encoder = (
-        Encoder(container, layout.name, {})
-        if container in _NO_ENCODER
-        else choose_encoder(
+        choose_encoder(
             container,
             layout,
             colour,
             film.hdr,
-            codec=settings.codec,
-            encoder=settings.encoder,
-            crf=settings.crf,
-            preset=settings.preset,
+            EncoderRequest(settings.codec, settings.encoder, settings.crf, settings.preset),
         )
+        if container.needs_encoder
+        else Encoder(container.name, layout.name, {})
     )
     audio = settings.audio or ("drop" if settings.slow_motion else "keep")
     streams = plan_streams(film, container, audio)
@@ -104,8 +100,8 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     timeline = _timeline(film, container, streams, settings, first)
     base = film.time_base / 2 if settings.deinterlace == "field" else film.time_base
     time_base = timeline.time_base(base)
-    if time_base.denominator > FINEST:
-        time_base = Fraction(1, FINEST)
+    if time_base.denominator > MAX_TICKS_PER_SECOND:
+        time_base = Fraction(1, MAX_TICKS_PER_SECOND)
     last_duration = _last_duration(film, last)
     times = None
     if film.ticks is not None:
@@ -114,8 +110,8 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
             last_duration /= 2
         times = timeline.ticks(sources, base, last_duration, time_base)
         _check_clock(times, time_base, container)
-    width, height = check_size(encoder, film.width, film.height, settings.odd)
-    form = FilmFormat(
+    width, height = encoded_size(encoder, film.width, film.height, settings.odd)
+    form = OutputFormat(
         container=container,
         encoder=encoder,
         layout=layout,
@@ -127,12 +123,12 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         aspect=film.aspect,
         display_matrix=film.display_matrix,
         disposition=film.disposition,
-        metadata=metadata_for(film, container),
-        stream_metadata=film_metadata(film, container),
+        metadata=container_metadata(film, container),
+        stream_metadata=film_stream_metadata(film, container),
         chapters=chapters_for(film, container, timeline),
     )
-    if container not in _NO_ENCODER:
-        try_format(form)
+    if container.needs_encoder:
+        check_output_format(form)
     plan = Plan(
         film=film,
         target=target,
@@ -159,21 +155,21 @@ def check_target(source: str, target: str, settings: Settings) -> None:
     where = Path(target)
     if source != "-" and where.exists() and Path(source).exists() and where.samefile(source):
         raise OutputError(f"the output {target} is the input itself; give another name")
-    if is_pictures(source) and is_pictures(target):
+    if is_image_sequence(source) and is_image_sequence(target):
         folder, pattern = output_pattern(target)
-        pictures = list_pictures(source)
+        pictures = list_images(source)
         if folder.exists() and folder.samefile(pictures[0].parent) and matching(pattern, [p.name for p in pictures]):
             raise OutputError(f"the pictures {target} would replace the input's own; give another folder or pattern")
     folder = where.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist, so {where.name} cannot be written there")
-    if not is_pictures(target):
+    if not is_image_sequence(target):
         check_file(target, settings.overwrite)
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} cannot be written to: permission denied")
 
 
-def _written_layout(film: Film, target: str, container: str, settings: Settings) -> tuple[Layout, Colour]:
+def _written_layout(film: Film, target: str, container: Container, settings: Settings) -> tuple[Layout, Colour]:
     """The layout and colours that are written: the film's own but where target or user want others."""
     layout, colour = film.layout, film.colour
     if settings.pixel_format is not None:
@@ -184,12 +180,12 @@ def _written_layout(film: Film, target: str, container: str, settings: Settings)
                 "give a planar one such as yuv420p, yuv444p10le, gray or gbrp"
             )
         layout = wanted
-    elif container == "pictures":
-        layout = picture_layout(target, film.layout)
-        return layout, picture_colour(layout, film.colour)
-    elif container in ("gif", "webp"):
-        layout = Layout("rgb", 8)
-    elif container == "yuv4mpegpipe":
+    elif container.writer == "images":
+        layout = image_layout(target, film.layout)
+        return layout, image_colour(layout, film.colour)
+    elif container.writer in ("gif", "webp"):
+        layout = ANIMATION_LAYOUT
+    elif container.writer == "y4m":
         layout = y4m_layout(film.layout)
     return layout, colour if layout.family == colour_family(colour) else _colour_for(layout, film)
 
@@ -230,7 +226,9 @@ def _span(film: Film, settings: Settings) -> tuple[int, int]:
     return first, last
 
 
-def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], settings: Settings, first: int) -> Timeline:
+def _timeline(
+    film: Film, container: Container, streams: Sequence[StreamPlan], settings: Settings, first: int
+) -> Timeline:
     """The rule for output times, moved where the container could not hold a stream's first time otherwise."""
     origin = film.ticks[first] * film.time_base if film.ticks else Fraction(0)
     trimmed = settings.start is not None and first > 0
@@ -243,23 +241,23 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
         trimmed=trimmed,
         end=settings.end,
     )
-    if container in ("pictures", "gif", "webp", "yuv4mpegpipe"):
+    if container.video_only:
         return replace(timeline, start=Fraction(0))
     if trimmed:
         return timeline
     # The film's own packets do not count: an edit list may hide the first of them.
-    others = [s.info for s in streams if s.kept and s.action != "encode"]
+    others = [s.info for s in streams if s.included and s.action != "encode"]
     firsts = [info.first for info in others if info.first is not None]
     if settings.start is not None and timeline.start < origin:
         # Nothing is cut off: what is seen or heard first comes at 0. (What lies before 0 is there to be skipped.)
         timeline = replace(timeline, start=origin - min([origin, *(max(first, Fraction(0)) for first in firsts)]))
-    if film.container in _FREE_CLOCKS and timeline.start > FREE_CLOCK_LIMIT:
+    if demuxer_named(film.container).free_running_clock and timeline.start > FREE_CLOCK_LIMIT:
         timeline = replace(timeline, start=timeline.start - min([origin, *firsts]))
     earliest = timeline.start
-    if container in ("matroska", "webm"):
+    if not container.negative_times:
         # These shift everything but the chapters where a packet starts below 0; so everything is shifted here. Only
         # what a film in Matroska has before 0, or Opus elsewhere, is there by a delay that Matroska writes beside it.
-        delayed = film.container.startswith("matroska")
+        delayed = demuxer_named(film.container).stores_codec_delay
         firsts = [i.first for i in others if i.first is not None and not delayed and i.codec != "opus"]
         earliest = min([earliest, *(timeline.place(first) for first in firsts)])
     if earliest < 0:
@@ -268,32 +266,24 @@ def _timeline(film: Film, container: str, streams: Sequence[StreamPlan], setting
     return timeline
 
 
-_NO_ENCODER = ("pictures", "yuv4mpegpipe", "gif", "webp")
-
-
-_CLOCKS = {"matroska": (1000, 1), "webm": (1000, 1), "webp": (1000, 1), "gif": (100, 2)}
-"""Containers with a coarse clock: its ticks a second, and how many of them a frame lasts at least."""
-
-
-def _check_clock(times: array[int], base: Fraction, container: str) -> None:
+def _check_clock(times: array[int], base: Fraction, container: Container) -> None:
     """Refuse frames that are too short for the clock of their container."""
-    if container not in _CLOCKS:
+    if container.clock is None:
         return
-    clock, least = _CLOCKS[container]
+    clock, least = container.clock.ticks_per_second, container.clock.least_ticks_per_frame
     before = None
     numerator, denominator = 2 * clock * base.numerator, 2 * base.denominator
     for tick in times:
         now = (tick * numerator + base.denominator) // denominator
         if before is not None and now - before < least:
             raise SettingError(
-                f"the frame before {float(tick * base):.4f} s would be too short for {spoken(container)}, which counts "
-                f"{clock} ticks a second and shows each frame for {least} or more; "
+                f"the frame before {float(tick * base):.4f} s would be too short for {container.spoken_name}, which "
+                f"counts {clock} ticks a second and shows each frame for {least} or more; "
                 "write an .mp4 or .mov, or give a lower --factor or --fps"
             )
         before = now
 
 
-_FREE_CLOCKS = ("mpegts", "mpeg")
 FREE_CLOCK_LIMIT = 10
 """Transport and program streams start at any time of day; later than this many seconds, the film is moved to 0."""
 
@@ -330,9 +320,9 @@ def _rate(film: Film, timeline: Timeline) -> Fraction:
 def _estimate(film: Film, layout: Layout, encoder: Encoder, streams: Sequence[StreamPlan], frames: int) -> int:
     """About how many bytes will be written: the other streams as they are, the picture by bits a pixel."""
     samples = sum(h * w for h, w in layout.sizes(film.width, film.height))
-    lossless = encoder.name in ("ffv1", "pictures", "yuv4mpegpipe", "gif", "webp")
+    lossless = encoder.name in ("ffv1", *(c.name for c in CONTAINERS if c.video_only))
     bits = layout.depth * 0.5 if lossless else 0.03
-    others = sum(s.info.bytes for s in streams if s.kept and s.action != "encode")
+    others = sum(s.info.bytes for s in streams if s.included and s.action != "encode")
     return others + int(samples * bits / 8 * frames)
 
 
@@ -357,7 +347,7 @@ def plan_json(plan: Plan) -> Mapping[str, Any]:
         "time_base": str(plan.time_base),
         "rate": str(plan.form.rate),
         "segments": [{"first": s.first, "last": s.last} for s in plan.segments],
-        "container": plan.container,
+        "container": plan.container.name,
         "encoder": plan.form.encoder.name,
         "encoder_options": dict(plan.form.encoder.options),
         "pixel_format": plan.form.encoder.pixel_format,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from midframe.errors import SettingError
 from midframe.video.deinterlace import Deinterlace
-from midframe.video.streams import Audio
+from midframe.video.streams import AudioMode
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Settings:
     factor: int | None = None
     fps: Fraction | None = None
     slow_motion: bool = False
-    audio: Audio | None = None
+    audio: AudioMode | None = None
     start: Fraction | None = None
     duration: Fraction | None = None
     codec: str | None = None

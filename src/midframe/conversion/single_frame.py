@@ -11,9 +11,9 @@ from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import InputError, SettingError
 from midframe.video.frame import Frame
-from midframe.video.images.names import SUFFIXES
-from midframe.video.images.reader import probe_pictures, read_pictures
-from midframe.video.images.writer import colour_for, layout_for, save_picture
+from midframe.video.images.names import IMAGE_SUFFIXES
+from midframe.video.images.reader import probe_images, read_images
+from midframe.video.images.writer import image_colour, image_layout, save_image
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.sink import check_target
@@ -27,9 +27,9 @@ def make_picture(first: str, second: str, target: str, time: Fraction, settings:
     """
     if not 0 < time < 1:
         raise SettingError(f"--time {float(time):g} does not lie between the pictures; give one above 0 and below 1")
-    if Path(target).suffix.lower() not in SUFFIXES:
+    if Path(target).suffix.lower() not in IMAGE_SUFFIXES:
         raise SettingError(
-            f"cannot tell from '{Path(target).name}' what to write; name it with one of {' '.join(SUFFIXES)}"
+            f"cannot tell from '{Path(target).name}' what to write; name it with one of {' '.join(IMAGE_SUFFIXES)}"
         )
     check_target(target, settings.overwrite)
     (film, a), (other, b) = _load(first, settings), _load(second, settings)
@@ -38,22 +38,22 @@ def make_picture(first: str, second: str, target: str, time: Fraction, settings:
             f"the pictures differ: {first} is {film.width}x{film.height} {film.layout.describe()}, "
             f"{second} is {other.width}x{other.height} {other.layout.describe()}"
         )
-    layout = layout_for(target, film.layout)
-    colour = colour_for(layout, film.colour)
+    layout = image_layout(target, film.layout)
+    colour = image_colour(layout, film.colour)
     maker = Maker(settings, film.layout, film.colour, (layout, colour))
     held: Held | None = "same" if a.same_picture(b) else None
     pair = Pair(a, b, (Slot(Fraction(0), Fraction(1), time),), held)
     made = next(maker.frames(pair, Counts()))
-    save_picture(made, colour, target, overwrite=settings.overwrite)
+    save_image(made, colour, target, overwrite=settings.overwrite)
     return maker.names
 
 
 def _load(path: str, settings: Settings) -> tuple[Film, Frame]:
     if not Path(path).is_file():
         raise InputError(f"{path} is not a picture file" if Path(path).exists() else f"{path} does not exist")
-    film = probe_pictures(path, Fraction(1))
+    film = probe_images(path, Fraction(1))
     frame = next(
-        read_pictures(
+        read_images(
             film,
             ReadReport(),
             start=None,

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from midframe.conversion.settings import Settings
 from midframe.video.frame import Frame
-from midframe.video.images.animations import probe_webp, read_webp
-from midframe.video.images.names import is_pictures
-from midframe.video.images.reader import probe_pictures, read_pictures
+from midframe.video.images.names import is_image_sequence
+from midframe.video.images.reader import probe_images, read_images
+from midframe.video.images.webp_reader import probe_webp, read_webp
 from midframe.video.probe import Film, probe
 from midframe.video.reader import ReadReport, read_frames, read_pipe, require_whole
 
@@ -38,8 +38,8 @@ def open_source(path: str, settings: Settings, cancelled: Callable[[], bool] = l
     if path == "-" or _is_fifo(path):
         film, frames = read_pipe(path)
         return Source(film, frames)
-    if is_pictures(path):
-        film, reader = probe_pictures(path, settings.input_rate), read_pictures
+    if is_image_sequence(path):
+        film, reader = probe_images(path, settings.input_rate), read_images
     elif Path(path).suffix.lower() == ".webp":
         film, reader = probe_webp(path), read_webp
     else:

@@ -110,6 +110,6 @@ def stream_json(plan: StreamPlan) -> dict[str, Any]:
         "title": info.title,
         "packets": info.packets,
         "action": plan.action,
-        "written_as": plan.codec if plan.kept else None,
+        "written_as": plan.codec if plan.included else None,
         "reason": plan.reason or None,
     }

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
-from midframe.video.images.animations import GifWriter, WebpWriter, loops
-from midframe.video.images.writer import PictureWriter
+from midframe.video.images.animation import loop_count
+from midframe.video.images.gif import GifWriter
+from midframe.video.images.webp_writer import WebpWriter
+from midframe.video.images.writer import ImageWriter
 from midframe.video.images.y4m import Y4mWriter
-from midframe.video.remuxer import Carrier
+from midframe.video.remuxer import Remuxer
 from midframe.video.sink import Sink, part_path
 from midframe.video.writer import FilmWriter
 
@@ -19,23 +21,23 @@ def open_sink(plan: Plan, settings: Settings) -> Sink:
     """Open the output of a plan, under the name of its part."""
     form, target, again = plan.form, plan.target, settings.overwrite
     size = {"width": form.width, "height": form.height}
-    if plan.container == "pictures":
-        return PictureWriter(target, form.layout, form.colour, **size, overwrite=again)
-    if plan.container == "gif":
+    if plan.container.writer == "images":
+        return ImageWriter(target, form.layout, form.colour, **size, overwrite=again)
+    if plan.container.writer == "gif":
         return GifWriter(target, **size, plays=_plays(plan), overwrite=again)
-    if plan.container == "webp":
+    if plan.container.writer == "webp":
         return WebpWriter(target, **size, plays=_plays(plan), overwrite=again)
-    if plan.container == "yuv4mpegpipe":
+    if plan.container.writer == "y4m":
         return Y4mWriter(target, form.layout, form.colour, **size, rate=form.rate, aspect=form.aspect, overwrite=again)
-    carrier = Carrier(plan.film, plan.streams, plan.container, plan.timeline)
-    return FilmWriter(target, form, carrier, overwrite=again)
+    remuxer = Remuxer(plan.film, plan.streams, plan.container, plan.timeline)
+    return FilmWriter(target, form, remuxer, overwrite=again)
 
 
 def _plays(plan: Plan) -> int:
     """How often an animation plays: as often as the one it is made from, else without end."""
     if plan.film.path == "-" or not Path(plan.film.path).is_file():
         return 0
-    return loops(plan.film.path) or 0
+    return loop_count(plan.film.path) or 0
 
 
 def remove_part(target: str) -> None:

@@ -14,16 +14,15 @@ import numpy as np
 
 from midframe.conversion.plan import Plan
 from midframe.errors import Cancelled, MidframeError, OutputError
-from midframe.video.images import animations, y4m
-from midframe.video.images import writer as picture_writer
+from midframe.video.containers import demuxer_named
+from midframe.video.images import gif, webp_writer, y4m
+from midframe.video.images import writer as image_writer
 from midframe.video.probe import open_container
-from midframe.video.remuxer import Carried
+from midframe.video.remuxer import RemuxedStream
 from midframe.video.scan import is_cover
 from midframe.video.sink import Sink
 from midframe.video.writer import FilmWriter
 
-_REFORMATTED = ("mpegts", "mpeg", "avi")
-# Their packets are put into another form for mp4 and mkv, the same data without headers that are repeated.
 TOLERANCE = Fraction(15, 10_000)
 """How far, in seconds, packets of sound and subtitles may lie from their times: what Matroska's milliseconds can do."""
 
@@ -46,7 +45,7 @@ def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> 
         with open_container(str(part)) as container:
             stream = container.streams[index]
             others = [s for s in container.streams if s.type in ("video", "audio", "subtitle") and not is_cover(s)]
-            found = {s.index: Carried() for s in others if s.index != index}
+            found = {s.index: RemuxedStream() for s in others if s.index != index}
             covers = {s.index: 0 for s in container.streams if is_cover(s)}
             times = array("q")
             for packet in container.demux():
@@ -60,16 +59,16 @@ def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> 
                 elif packet.stream_index in covers:
                     covers[packet.stream_index] += 1
                 elif packet.stream_index in found and not _is_filler(packet):
-                    found[packet.stream_index].note(packet)
+                    found[packet.stream_index].add(packet)
             np.frombuffer(times, np.int64).sort()
             base = Fraction(stream.time_base or 1)
             _check_times(times, base, ticks, plan)
-            _check_streams(list(found.values()), sink.carrier.carried, plan)
-            wanted = sum(p.kept and p.info.cover for p in plan.streams)
+            _check_streams(list(found.values()), sink.remuxer.remuxed, plan)
+            wanted = sum(p.included and p.info.cover for p in plan.streams)
             if sum(covers.values()) < wanted:
                 raise OutputError(f"the cover art is not in the file ({wanted} planned, {sum(covers.values())} there)")
             # With B frames mp4 keeps durations in decoding order, so that of a variable-rate film's end says nothing.
-            if container.duration and plan.container not in ("mp4", "mov"):
+            if container.duration and plan.container.exact_duration:
                 lasts = Fraction(container.duration + max(container.start_time or 0, 0), av.time_base)
                 if lasts < times[-1] * base - Fraction(2, 1000):
                     raise OutputError(
@@ -86,17 +85,12 @@ def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> 
 
 def _verify_frames(part: Path, plan: Plan, written: int, cancelled: Callable[[], bool]) -> None:
     """Hold pictures, an animation or y4m against the number of frames written, and decode some of them."""
-    module = {"pictures": picture_writer, "yuv4mpegpipe": y4m}.get(plan.container, animations)
-    found = module.read_back(part)
-    count = found if isinstance(found, int) else len(found)
+    module = {"images": image_writer, "y4m": y4m, "gif": gif, "webp": webp_writer}[plan.container.writer]
+    count = module.count_frames(part)
     if count != written:
         raise OutputError(f"{plan.target}: {written} frames were written, {count} are there; it was removed")
     wanted = [k * written // SAMPLES if written > SAMPLES else k for k in range(min(SAMPLES, written))]
-    if module is animations:
-        frames = animations.decode_frames(part, wanted)
-    else:
-        frames = (module.decode_frame(part, k) for k in wanted)
-    for frame in frames:
+    for frame in module.decode_frames(part, wanted):
         if cancelled():
             raise Cancelled("stopped")
         if (frame.width, frame.height) != (plan.form.width, plan.form.height):
@@ -123,7 +117,7 @@ def _is_filler(packet: av.Packet[Any]) -> bool:
     return packet.stream.type == "subtitle" and packet.size == 2 and bytes(packet) == b"\0\0"
 
 
-def _check_streams(found: list[Carried], carried: Mapping[int, Carried], plan: Plan) -> None:
+def _check_streams(found: list[RemuxedStream], carried: Mapping[int, RemuxedStream], plan: Plan) -> None:
     """Every stream that was carried is there with all its packets, at their times, and was carried whole."""
     whole = not plan.timeline.trimmed and plan.timeline.end is None
     in_file = iter(found)
@@ -135,7 +129,7 @@ def _check_streams(found: list[Carried], carried: Mapping[int, Carried], plan: P
         complete = written.packets == stream.info.packets or stream.info.codec == "mov_text"
         if whole and stream.action == "copy" and not complete:
             raise OutputError(f"of {name} {written.packets} packets of {stream.info.packets} were carried over")
-        if written.packets == 0 and plan.container in ("mp4", "mov"):
+        if written.packets == 0 and not plan.container.empty_streams:
             continue  # such a stream has no track there
         read = next(in_file, None)
         if read is None:
@@ -146,7 +140,7 @@ def _check_streams(found: list[Carried], carried: Mapping[int, Carried], plan: P
                 raise OutputError(f"of {name} {read.bytes} bytes of {written.bytes} are in the file")
         elif read.packets != written.packets:
             raise OutputError(f"of {name} {read.packets} packets of {written.packets} are in the file")
-        elif plan.film.container not in _REFORMATTED and read.checksum != written.checksum:
+        elif not demuxer_named(plan.film.container).packets_rewritten and read.checksum != written.checksum:
             raise OutputError(f"the packets of {name} are not those that were written")
         for words, a, b in (("first", read.first, written.first), ("last", read.last, written.last)):
             if a is not None and b is not None and b >= 0 and abs(a - b) > TOLERANCE and stream.codec[:3] != "pcm":

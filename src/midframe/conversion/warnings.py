@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from midframe.conversion.settings import Settings
 from midframe.video.colour import HLG, PQ
-from midframe.video.encoders import keeps_hdr
+from midframe.video.encoders import writes_hdr_metadata
 from midframe.video.streams import lost_metadata
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def notes(plan: Plan, settings: Settings) -> list[str]:
     said = [
         f"{s.info.describe()} {'not copied' if s.info.kind == 'data' else 'left out'}: {s.reason}"
         for s in plan.streams
-        if not s.kept
+        if not s.included
     ]
     said += [f"{s.info.describe()} converted: {s.reason}" for s in plan.streams if s.action in ("convert", "stretch")]
     said += [f"{s.info.describe()}: {s.reason}" for s in plan.streams if s.action == "copy" and s.reason]
@@ -39,18 +39,13 @@ def notes(plan: Plan, settings: Settings) -> list[str]:
     if film.losses:
         said.append(f"{', '.join(film.losses)} cannot be kept")
     hdr = film.colour.tag_transfer in (PQ, HLG) or film.hdr.mastering is not None
-    if hdr and film.hdr != type(film.hdr)() and not keeps_hdr(form.encoder.name):
+    if hdr and film.hdr != type(film.hdr)() and not writes_hdr_metadata(form.encoder.name):
         said.append(f"{form.encoder.name} does not write the film's HDR metadata (libx265, libx264 and libsvtav1 do)")
-    loses_aspect = plan.container in ("matroska", "webm") and form.encoder.name not in (
-        "libx264",
-        "libx264rgb",
-        "libx265",
-    )
-    if form.aspect is not None and (
-        loses_aspect or plan.container not in ("matroska", "webm", "mp4", "mov", "yuv4mpegpipe")
-    ):
+    in_codec = form.encoder.name in ("libx264", "libx264rgb", "libx265")
+    keeps_aspect = {"container": True, "codec": in_codec, "none": False}[plan.container.pixel_aspect]
+    if form.aspect is not None and not keeps_aspect:
         said.append(f"the pixel aspect {form.aspect.numerator}:{form.aspect.denominator} cannot be written here")
-    if form.display_matrix is not None and plan.container not in ("mp4", "mov", "matroska", "webm"):
+    if form.display_matrix is not None and not plan.container.rotation:
         said.append("the film's rotation cannot be written here; pictures come out as they are stored")
     if (form.width, form.height) != (film.width, film.height):
         said.append(
@@ -62,12 +57,12 @@ def notes(plan: Plan, settings: Settings) -> list[str]:
     if form.encoder.name == "libx264rgb":
         said.append("the film is RGB and stays so, which few players show; --pixel-format yuv420p makes one for all")
     shift = plan.timeline.start - plan.timeline.origin
-    if shift and settings.start is None and plan.container not in ("pictures", "gif", "webp"):
+    if shift and settings.start is None and plan.container.writer not in ("images", "gif", "webp"):
         said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
-    if plan.container in ("yuv4mpegpipe", "pictures") and _varies(plan):
-        kind = "y4m has" if plan.container == "yuv4mpegpipe" else "pictures have"
-        said.append(f"{kind} one frame rate for all; the film's variable times are lost")
-    if plan.container == "gif" and film.container != "gif":
+    if plan.container.constant_rate and _varies(plan):
+        have = "have" if plan.container.writer == "images" else "has"
+        said.append(f"{plan.container.spoken_name} {have} one frame rate for all; the film's variable times are lost")
+    if plan.container.writer == "gif" and film.container != "gif":
         said.append("a GIF frame has at most 256 colours: pictures with more are dithered")
     if film.metadata.get("timecode") and not any(s.info.kind == "data" for s in plan.streams):
         said.append("the time code is kept as metadata")

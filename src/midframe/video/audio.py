@@ -1,4 +1,4 @@
-"""Sound that is played slower at its own pitch, for slow motion."""
+"""Stretch audio in time without changing its pitch, for slow motion."""
 
 from __future__ import annotations
 
@@ -10,117 +10,132 @@ import av.container
 import av.error
 import av.filter
 
+from midframe.video.containers import Container
 from midframe.video.timeline import Timeline
 
+BIT_RATE_PER_CHANNEL = 96_000
+"""Bit rate of lossy audio, in bit/s for each channel."""
+
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""The sample rates that AAC can have, in Hz."""
+
 _LOSSLESS = ("flac", "alac", "pcm", "truehd", "wavpack", "tta", "mlp")
+"""How the names of lossless audio codecs begin."""
 
 
-def stretch_codec(codec: str, container: str) -> str:
-    """The codec in which stretched sound is written: lossless stays lossless where the container can."""
-    if container == "webm":
-        return "libopus"
-    return "flac" if container == "matroska" and codec.startswith(_LOSSLESS) else "aac"
+def stretched_audio_encoder(codec: str, container: Container) -> str:
+    """Return the encoder for stretched audio; lossless audio stays lossless if the container has an encoder for it."""
+    if container.lossless_audio_encoder is not None and codec.startswith(_LOSSLESS):
+        return container.lossless_audio_encoder
+    return container.audio_encoder
 
 
-class Stretcher:
-    """Decodes an audio stream, stretches it by a whole factor, and encodes it for an output.
+class AudioStretcher:
+    """Decodes an audio stream, stretches it by `timeline.slow` at constant pitch, and encodes it for an output.
 
-    layout: the channels that are written. Gaps in the sound's times are filled with silence.
+    Gaps in the audio's times are filled with silence.
     """
 
     def __init__(
-        self, source: av.AudioStream, output: av.container.OutputContainer, codec: str, layout: str, timeline: Timeline
+        self,
+        source: av.AudioStream,
+        output: av.container.OutputContainer,
+        encoder: str,
+        layout: str,
+        timeline: Timeline,
     ) -> None:
-        rate = source.codec_context.sample_rate
-        if codec == "libopus" or (codec == "aac" and rate not in _AAC_RATES):
-            rate = 48000
-        self.stream = cast(av.AudioStream, output.add_stream(codec, rate=rate))
-        self.stream.codec_context.layout = layout
-        channels = source.codec_context.layout.nb_channels
-        if codec != "flac":
-            self.stream.bit_rate = 96_000 * max(1, channels)
-        self.rate = rate
-        self.timeline = timeline
-        self.source = source
-        self.graph: av.filter.Graph | None = None
-        self.samples = 0
-        self.start: Fraction | None = None
+        """Add the encoded stream to an output.
 
-    def take(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
-        """Put a packet in; gives the packets that are ready to be written."""
+        encoder: FFmpeg's name of the audio encoder; layout: FFmpeg's name of the channel layout that is written.
+        """
+        rate = source.codec_context.sample_rate
+        if encoder == "libopus" or (encoder == "aac" and rate not in _AAC_RATES):
+            rate = 48000
+        self.stream = cast(av.AudioStream, output.add_stream(encoder, rate=rate))
+        self.stream.codec_context.layout = layout
+        if encoder != "flac":
+            self.stream.bit_rate = BIT_RATE_PER_CHANNEL * max(1, source.codec_context.layout.nb_channels)
+        self.sample_rate = rate
+        self._timeline = timeline
+        self._source = source
+        self._graph: av.filter.Graph | None = None
+        self._samples_written = 0
+        self._start = Fraction(0)  # output time of the first sample; known when the first frame is decoded
+
+    def stretch(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
+        """Decode a packet of the source and return the encoded packets that are ready; damaged packets give none."""
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
             return []
         ready = []
         for frame in frames:
-            if self.graph is None:
-                self.start = max(self.timeline.place((frame.pts or 0) * Fraction(frame.time_base or 1)), Fraction(0))
-                self.graph = self._build(frame)
-            self.graph.push(frame)
-            ready += self._drain()
+            if self._graph is None:
+                time = (frame.pts or 0) * Fraction(frame.time_base or 1)
+                self._start = max(self._timeline.place(time), Fraction(0))
+                self._graph = self._build_graph(frame)
+            self._graph.push(frame)
+            ready += self._encode_filtered(self._graph)
         return ready
 
-    def finish(self) -> list[av.Packet[Any]]:
-        """What is left to be written."""
-        if self.graph is None:
+    def flush(self) -> list[av.Packet[Any]]:
+        """Return the packets that the decoder, the filters and the encoder still hold, at the end of the source."""
+        if self._graph is None:
             return []
-        for frame in self.source.codec_context.decode(None):
-            self.graph.push(frame)
-        self.graph.push(None)
-        return [*self._drain(), *self.stream.encode(None)]
+        for frame in self._source.codec_context.decode(None):
+            self._graph.push(frame)
+        self._graph.push(None)
+        return [*self._encode_filtered(self._graph), *self.stream.encode(None)]
 
-    def _build(self, frame: Any) -> av.filter.Graph:
+    def _build_graph(self, frame: Any) -> av.filter.Graph:
+        """Build the filter graph for frames like `frame`: fill gaps, delay, stretch, convert the sample format."""
         graph = av.filter.Graph()
-        node = graph.add_abuffer(
+        slow = Fraction(self._timeline.slow)
+        filters = [
+            ("aresample", "async=1:min_hard_comp=0.02"),  # fills gaps between the frames' times with silence
+            ("adelay", f"{_stretch_delay(frame.sample_rate, self._timeline.slow)}S:all=1"),
+        ]
+        while slow > 1:
+            step = min(slow, Fraction(2))  # atempo goes down to half the speed
+            filters.append(("atempo", f"{float(1 / step):.9f}"))
+            slow /= step
+        sample_format, layout = self.stream.codec_context.format.name, self.stream.layout.name
+        filters += [
+            ("aformat", f"sample_fmts={sample_format}:sample_rates={self.sample_rate}:channel_layouts={layout}"),
+            ("abuffersink", ""),
+        ]
+        last = graph.add_abuffer(
             sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=frame.time_base
         )
-        # Sound that begins later than it should, by its own times, does so after as much silence.
-        steady = graph.add("aresample", "async=1:min_hard_comp=0.02")
-        node.link_to(steady)
-        late = graph.add("adelay", f"{_earliness(frame.sample_rate, self.timeline.slow)}S:all=1")
-        steady.link_to(late)
-        node, slow = late, Fraction(self.timeline.slow)
-        while slow > 1:
-            step = min(slow, Fraction(2))  # the filter goes down to half the speed
-            tempo = graph.add("atempo", f"{float(1 / step):.9f}")
-            node.link_to(tempo)
-            node, slow = tempo, slow / step
-        codec_format = self.stream.codec_context.format.name
-        shape = graph.add(
-            "aformat", f"sample_fmts={codec_format}:sample_rates={self.rate}:channel_layouts={self.stream.layout.name}"
-        )
-        node.link_to(shape)
-        sink = graph.add("abuffersink")
-        shape.link_to(sink)
+        for name, arguments in filters:
+            node = graph.add(name, arguments)
+            last.link_to(node)
+            last = node
         graph.configure()
         if self.stream.codec_context.frame_size:
             graph.set_audio_frame_size(self.stream.codec_context.frame_size)
         return graph
 
-    def _drain(self) -> list[av.Packet[Any]]:
-        assert self.graph is not None
-        assert self.start is not None
+    def _encode_filtered(self, graph: av.filter.Graph) -> list[av.Packet[Any]]:
+        """Encode the frames that have come out of the graph, at times that follow from the number of samples."""
         ready: list[av.Packet[Any]] = []
         while True:
             try:
-                frame = cast(av.AudioFrame, self.graph.pull())
+                frame = cast(av.AudioFrame, graph.pull())
             except (av.error.BlockingIOError, av.error.EOFError):
                 return ready
-            frame.time_base = Fraction(1, self.rate)
-            frame.pts = round(self.start * self.rate) + self.samples
-            self.samples += frame.samples
+            frame.time_base = Fraction(1, self.sample_rate)
+            frame.pts = round(self._start * self.sample_rate) + self._samples_written
+            self._samples_written += frame.samples
             ready += self.stream.encode(frame)
 
 
-def _earliness(rate: int, slow: int) -> int:
-    """By how many samples of the source FFmpeg's `atempo` puts sound too early on average.
+def _stretch_delay(rate: int, slow: int) -> int:
+    """Return the delay, in samples of the source, that makes up for FFmpeg's `atempo` being early.
 
-    It lays windows of W samples at steps of the output, each taken from the place in the input where it begins; what
-    lies within a window is not stretched, so a sound comes by up to (slow - 1) W too early, half of that on average,
-    in the output's time.
+    `atempo` copies windows of W samples unstretched, each from the source position that belongs to its first output
+    sample. Sounds within a window therefore come up to (slow - 1) W output samples too early, on average half of that.
     """
-    least = rate // 24
-    window = 1 << (least - 1).bit_length()
+    shortest_window = rate // 24
+    window = 1 << (shortest_window - 1).bit_length()
     return (slow - 1) * window // (2 * slow)

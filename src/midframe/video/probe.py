@@ -18,6 +18,7 @@ import av.stream
 
 from midframe.errors import Cancelled, InputError
 from midframe.video.colour import Colour, understand
+from midframe.video.containers import demuxer_named
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Layout
 from midframe.video.pixels import has_alpha, layout_of
@@ -135,7 +136,7 @@ def open_container(path: str) -> av.container.InputContainer:
     except (av.error.FFmpegError, ValueError, OSError) as error:
         why = "it is empty" if where.is_file() and where.stat().st_size == 0 else reason(error)
         raise InputError(f"{path} is not a film that can be read: {why}") from None
-    if container.format.name in ("tty", "txt", "srt", "ass", "webvtt"):
+    if demuxer_named(container.format.name).text:
         container.close()
         raise InputError(f"{path} is text, not a film")
     return container

@@ -1,4 +1,4 @@
-"""Carrying everything in a film that is not its picture into a new file, packet by packet."""
+"""Copy audio, subtitles, attachments and further video streams of a film into an output, packet by packet."""
 
 from __future__ import annotations
 
@@ -14,25 +14,36 @@ import av.container
 import av.error
 import av.stream
 
-from midframe.video.audio import Stretcher
+from midframe.video.audio import AudioStretcher
+from midframe.video.containers import Container
 from midframe.video.probe import Film, open_container
 from midframe.video.streams import StreamPlan, channel_layout, stream_metadata
 from midframe.video.timeline import Timeline
 
 
 @dataclass
-class Carried:
-    """What was written of one stream: packets with something in them, their bytes and checksum, first and last time."""
+class RemuxedStream:
+    """What was written of one stream, counted as it is written."""
 
     packets: int = 0
-    bytes: int = 0
-    checksum: int = 0
-    first: Fraction | None = None
-    last: Fraction | None = None
+    """Number of packets that are not empty."""
 
-    def note(self, packet: av.Packet[Any]) -> None:
+    bytes: int = 0
+    """Sum of the packets' sizes."""
+
+    checksum: int = 0
+    """CRC-32 of the packets' contents, in the order in which they were written."""
+
+    first: Fraction | None = None
+    """Earliest presentation time in seconds."""
+
+    last: Fraction | None = None
+    """Latest presentation time in seconds."""
+
+    def add(self, packet: av.Packet[Any]) -> None:
+        """Count a packet."""
         payload = bytes(packet)
-        if not payload:  # an encoder's last words on its stream
+        if not payload:  # an encoder ends its stream with an empty packet
             return
         self.packets += 1
         self.bytes += len(payload)
@@ -43,133 +54,152 @@ class Carried:
             self.last = time if self.last is None else max(self.last, time)
 
 
-class Carrier:
-    """Carries packets of the other streams into an output, a little at a time.
+@dataclass
+class _OutputStream:
+    """A stream of the output that is being written."""
 
-    `carried` holds what was written, by the index of the stream in the source film, in the order of the new file.
+    plan: StreamPlan
+    stream: Any
+    stretcher: AudioStretcher | None = None
+
+    latest: int | None = None
+    """The presentation time of the latest packet, in ticks of the packets' time base."""
+
+
+class Remuxer:
+    """Copies the packets of the planned streams into an output, interleaved with the frames that are encoded.
+
+        remuxer.add_streams(output)            # after the film's own stream was added
+        remuxer.advance(output, frame.time)    # after each frame was encoded
+        remuxer.finish(output)                 # after the last frame
+        remuxer.close()
+
+    `remuxed` counts what was written, by the index of the stream in the source film, in the order of the output file.
     """
 
-    def __init__(self, film: Film, plans: tuple[StreamPlan, ...], container: str, timeline: Timeline) -> None:
-        self.film = film
-        self.plans = [plan for plan in plans if plan.kept and plan.action != "encode"]
-        self.container = container
-        self.timeline = timeline
-        self.carried: dict[int, Carried] = {}
-        self.source = open_container(film.path) if self.plans else None
-        self.outputs: dict[int, tuple[StreamPlan, Any]] = {}
-        self.stretchers: dict[int, Stretcher] = {}
-        self.packets: Iterator[av.Packet[Any]] = iter(())
-        self.waiting: av.Packet[Any] | None = None
-        self.latest: dict[int, int] = {}  # the last time of each stream
+    def __init__(self, film: Film, plans: tuple[StreamPlan, ...], container: Container, timeline: Timeline) -> None:
+        self.plans = [plan for plan in plans if plan.included and plan.action != "encode"]
+        self.remuxed: dict[int, RemuxedStream] = {}
+        self._container = container
+        self._timeline = timeline
+        self._source = open_container(film.path) if self.plans else None
+        self._outputs: dict[int, _OutputStream] = {}  # by the index in the source film
+        self._packets: Iterator[av.Packet[Any]] = iter(())
+        self._pending: av.Packet[Any] | None = None  # read, but later than the time that was asked for
 
     def close(self) -> None:
-        """Let go of the source film."""
-        if self.source is not None:
-            self.source.close()
+        """Close the source film."""
+        if self._source is not None:
+            self._source.close()
 
-    def clocks(self) -> list[Fraction]:
-        """The time bases of the streams that are carried."""
-        streams = [] if self.source is None else [self.source.streams[plan.info.index] for plan in self.plans]
+    def time_bases(self) -> list[Fraction]:
+        """Return the time bases of the streams that are copied."""
+        streams = [] if self._source is None else [self._source.streams[plan.info.index] for plan in self.plans]
         return [Fraction(stream.time_base) for stream in streams if stream.time_base]
 
     def add_streams(self, output: av.container.OutputContainer) -> None:
-        """Add the streams to an output whose film stream is already there."""
-        if self.source is None:
+        """Add the streams and attachments to an output that already has the film's own stream."""
+        if self._source is None:
             return
-        streams = self.source.streams
         for plan in self.plans:
-            stream = streams[plan.info.index]
+            stream = self._source.streams[plan.info.index]
             if plan.action == "attach":
-                name, kind, data = _attachment(stream, self.source)
-                output.add_attachment(name, kind, data)
+                name, media_type, data = _read_attachment(stream, self._source)
+                output.add_attachment(name, media_type, data)
                 continue
-            if plan.action == "stretch":
-                assert isinstance(stream, av.AudioStream)
-                layout = channel_layout(stream) or "stereo"
-                stretcher = Stretcher(stream, output, plan.codec, layout, self.timeline)
-                self.stretchers[stream.index] = stretcher
-                added: Any = stretcher.stream
-            else:
-                added = _add(output, stream, plan)
-            added.metadata.update(stream_metadata(stream.metadata, self.container))
-            added.disposition = int(stream.disposition)
-            self.outputs[stream.index] = (plan, added)
-            self.carried[stream.index] = Carried()
-        wanted = [streams[index] for index in self.outputs]
+            added = self._add_stream(output, stream, plan)
+            added.stream.metadata.update(stream_metadata(stream.metadata, self._container))
+            added.stream.disposition = int(stream.disposition)
+            self._outputs[stream.index] = added
+            self.remuxed[stream.index] = RemuxedStream()
+        wanted = [self._source.streams[index] for index in self._outputs]
         if wanted:
-            self.packets = self.source.demux(wanted)
+            self._packets = self._source.demux(wanted)
 
     def advance(self, output: av.container.OutputContainer, until: Fraction | None) -> None:
-        """Write the packets up to an output time; all that are left with None."""
-        while True:
-            packet = self.waiting or self._next()
-            self.waiting = None
-            if packet is None:
+        """Write the packets up to an output time in seconds, or all that remain if `until` is None."""
+        while (packet := self._pending or self._read_packet()) is not None:
+            ticks = packet.dts if packet.dts is not None else packet.pts
+            time = None if ticks is None else self._timeline.place(ticks * Fraction(packet.time_base))
+            if until is not None and time is not None and time > until:
+                self._pending = packet
                 return
-            time = packet.dts if packet.dts is not None else packet.pts
-            place = None if time is None else self.timeline.place(time * Fraction(packet.time_base))
-            if until is not None and place is not None and place > until:
-                self.waiting = packet
-                return
+            self._pending = None
             self._write(output, packet)
 
     def finish(self, output: av.container.OutputContainer) -> None:
-        """Write everything that is left."""
+        """Write all packets that remain, and what the audio encoders still hold."""
         self.advance(output, None)
-        for index, stretcher in self.stretchers.items():
-            self._mux(output, index, stretcher.finish())
+        for index, target in self._outputs.items():
+            if target.stretcher is not None:
+                self._mux(output, index, target.stretcher.flush())
 
-    def _next(self) -> av.Packet[Any] | None:
+    def _add_stream(
+        self, output: av.container.OutputContainer, stream: av.stream.Stream, plan: StreamPlan
+    ) -> _OutputStream:
+        if plan.action == "stretch":
+            assert isinstance(stream, av.AudioStream)
+            layout = channel_layout(stream) or "stereo"
+            stretcher = AudioStretcher(stream, output, plan.codec, layout, self._timeline)
+            return _OutputStream(plan, stretcher.stream, stretcher)
+        if plan.action == "copy":
+            copied = output.add_stream_from_template(stream)
+            if isinstance(stream, av.AudioStream) and plan.codec.startswith("pcm"):
+                # Matroska stores the number of channels; mp4 needs the position of each.
+                cast(Any, copied.codec_context).layout = channel_layout(stream) or stream.codec_context.layout
+            return _OutputStream(plan, copied)
+        converted = output.add_mux_stream(plan.codec)
+        converted.time_base = Fraction(1, 1000)
+        return _OutputStream(plan, converted)
+
+    def _read_packet(self) -> av.Packet[Any] | None:
         try:
-            for packet in self.packets:
+            for packet in self._packets:
                 if packet.size or packet.pts is not None:
                     return packet
         except (av.error.FFmpegError, OSError):
-            pass  # the film can be read up to here, which was seen when it was probed
+            pass  # `probe` met the same error and reported how far the film can be read
         return None
 
     def _write(self, output: av.container.OutputContainer, packet: av.Packet[Any]) -> None:
+        """Write one packet of the source, clipped, stretched or converted as its stream is planned."""
         index = packet.stream_index
-        plan, stream = self.outputs[index]
+        target = self._outputs[index]
+        plan = target.plan
         if plan.info.kind == "audio" and packet.pts is not None:
-            # A last packet without a duration would be cut off by the edit list of an mp4.
-            before = self.latest.get(index, packet.pts)
-            packet.duration = packet.duration or packet.pts - before
-            self.latest[index] = packet.pts
-        if not self._inside(packet, plan):
+            # The edit list of an mp4 would cut off a last packet without a duration.
+            previous = packet.pts if target.latest is None else target.latest
+            packet.duration = packet.duration or packet.pts - previous
+            target.latest = packet.pts
+        if not self._clip(packet, plan):
             return
-        if plan.action == "stretch":
-            self._mux(output, index, self.stretchers[index].take(packet))
+        if target.stretcher is not None:
+            self._mux(output, index, target.stretcher.stretch(packet))
             return
         if plan.info.codec == "mov_text" and bytes(packet)[:2] == b"\0\0":
-            return  # an empty line fills the time between two; where that is needed the new file has its own
+            return  # an empty line, which mp4 puts between two others; the muxer makes its own where they are needed
         if plan.action == "convert":
-            packet = _convert_text(packet, plan)
+            packet = _convert_subtitle(packet, plan.codec)
         if not plan.info.cover:
-            base = Fraction(packet.time_base)
-            packet.pts = _moved(packet.pts, base, self.timeline)
-            packet.dts = _moved(packet.dts, base, self.timeline)
-            if self.timeline.slow != 1 and packet.duration:
-                packet.duration = packet.duration * self.timeline.slow
-            if plan.info.kind == "subtitle" and packet.pts is not None:
-                # Two lines that were clipped to one start would have one time, which mp4 does not hold.
-                packet.pts = packet.dts = max(packet.pts, self.latest.get(index, packet.pts - 1) + 1)
-                self.latest[index] = packet.pts
-        packet.stream = stream
+            self._retime(packet, target)
+        packet.stream = target.stream
         self._mux(output, index, [packet])
 
     def _mux(self, output: av.container.OutputContainer, index: int, packets: list[av.Packet[Any]]) -> None:
         for packet in packets:
-            self.carried[index].note(packet)
+            self.remuxed[index].add(packet)
             output.mux(packet)
 
-    def _inside(self, packet: av.Packet[Any], plan: StreamPlan) -> bool:
-        """Whether a packet lies wholly in the part of the film that is converted; subtitles are clipped to it."""
-        if packet.pts is None or not (self.timeline.trimmed or self.timeline.end is not None):
+    def _clip(self, packet: av.Packet[Any], plan: StreamPlan) -> bool:
+        """Return whether a packet belongs to the converted part of the film.
+
+        Subtitles that are only partly inside are shortened; other packets must lie wholly inside.
+        """
+        if packet.pts is None or not (self._timeline.trimmed or self._timeline.end is not None):
             return True
         base = Fraction(packet.time_base)
         span = (packet.pts * base, (packet.pts + (packet.duration or 0)) * base)
-        clipped = self.timeline.clip(*span)
+        clipped = self._timeline.clip(*span)
         if clipped is None or (clipped != span and plan.info.kind != "subtitle"):
             return False
         if clipped != span:
@@ -177,39 +207,44 @@ class Carrier:
             packet.duration = round((clipped[1] - clipped[0]) / base)
         return True
 
+    def _retime(self, packet: av.Packet[Any], target: _OutputStream) -> None:
+        """Move a packet from its source time to its output time."""
+        base = Fraction(packet.time_base)
+        packet.pts = _output_ticks(packet.pts, base, self._timeline)
+        packet.dts = _output_ticks(packet.dts, base, self._timeline)
+        if self._timeline.slow != 1 and packet.duration:
+            packet.duration = packet.duration * self._timeline.slow
+        if target.plan.info.kind == "subtitle" and packet.pts is not None:
+            # Two lines clipped to one start would have the same time, which mp4 does not hold.
+            earliest = packet.pts if target.latest is None else target.latest + 1
+            packet.pts = packet.dts = max(packet.pts, earliest)
+            target.latest = packet.pts
 
-def _add(output: av.container.OutputContainer, stream: av.stream.Stream, plan: StreamPlan) -> Any:
-    if plan.action == "copy":
-        added = output.add_stream_from_template(stream)
-        if isinstance(stream, av.AudioStream) and plan.codec.startswith("pcm"):
-            # Matroska says how many channels there are, mp4 wants to know which.
-            cast(Any, added.codec_context).layout = channel_layout(stream) or stream.codec_context.layout
-        return added
-    added = output.add_mux_stream(plan.codec)
-    added.time_base = Fraction(1, 1000)
-    return added
 
-
-def _attachment(stream: Any, source: av.container.InputContainer) -> tuple[str, str, bytes]:
-    """Name, MIME type and bytes of an attachment, or of cover art that becomes one."""
+def _read_attachment(stream: Any, source: av.container.InputContainer) -> tuple[str, str, bytes]:
+    """Return the file name, media type and contents of an attachment, or of cover art that becomes one."""
     if isinstance(stream, av.stream.AttachmentStream):
         return stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data
     codec = stream.codec_context.name
-    kind = {"mjpeg": "image/jpeg", "png": "image/png"}.get(codec, f"image/{codec}")
+    media_type = {"mjpeg": "image/jpeg", "png": "image/png"}.get(codec, f"image/{codec}")
     name = stream.metadata.get("filename") or f"cover.{'jpg' if codec == 'mjpeg' else codec}"
-    with open_container(source.name) as again:
-        data = next((bytes(p) for p in again.demux(again.streams[stream.index]) if p.size), b"")
-    return name, stream.metadata.get("mimetype", kind), data
+    with open_container(source.name) as reopened:  # the source itself is read from its start later
+        data = next((bytes(packet) for packet in reopened.demux(reopened.streams[stream.index]) if packet.size), b"")
+    return name, stream.metadata.get("mimetype", media_type), data
 
 
-def _moved(ticks: int | None, base: Fraction, timeline: Timeline) -> int | None:
+def _output_ticks(ticks: int | None, base: Fraction, timeline: Timeline) -> int | None:
+    """Return the output time of a source time, both in ticks of `base`."""
     return None if ticks is None else floor(timeline.place(ticks * base) / base + Fraction(1, 2))
 
 
-def _convert_text(packet: av.Packet[Any], plan: StreamPlan) -> av.Packet[Any]:
-    """A subtitle between SubRip (plain UTF-8) and mov_text (the same after its length in two bytes)."""
+def _convert_subtitle(packet: av.Packet[Any], codec: str) -> av.Packet[Any]:
+    """Convert a text subtitle to `codec`.
+
+    SubRip packets are plain UTF-8; mov_text packets are the same text after its length in two big-endian bytes.
+    """
     payload = bytes(packet)
-    if plan.codec == "subrip":
+    if codec == "subrip":
         payload = payload[2 : 2 + int.from_bytes(payload[:2], "big")]
     else:
         payload = payload[:0xFFFF]

@@ -20,7 +20,8 @@ import av.error
 import av.stream
 
 from midframe.errors import Cancelled
-from midframe.video.images.gif_blocks import gif_ends_early
+from midframe.video.containers import demuxer_named
+from midframe.video.images.gif_blocks import gif_is_truncated
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def scan(
     problems = [f"packets marked as damaged: {corrupt}"] if corrupt else []
     missing = _missing_seconds(container, film, tallies)
     early = f"reading stopped: {stopped}" if stopped else None
-    if container.format.name == "gif" and gif_ends_early(container.name):
+    if container.format.name == "gif" and gif_is_truncated(container.name):
         early = early or "the GIF ends before its last picture does"
     early = early or _early_end(container, streams, tallies, missing, rate=rate, messages=messages)
     if early:
@@ -119,7 +120,7 @@ def scan(
         ticks, base = array("q", range(packets.shown)), 1 / rate
     not_shown = bisect_left(ticks, min(first_pts, packets.first_key)) if timed and first_pts is not None else 0
     ticks = ticks[not_shown:]
-    if container.format.name in _UNINDEXED and (hole := _hole(ticks, base)):
+    if not demuxer_named(container.format.name).frames_indexed and (hole := _hole(ticks, base)):
         problems.append(hole)
     problems += [f"{text} ({n} times)" if n > 1 else text for text, n in messages.items()]
     return Scan(
@@ -281,10 +282,6 @@ def _y4m_is_cut(container: av.container.InputContainer, stream: av.stream.Stream
         head = len(file.readline(4096))
     length = tally.bytes // max(tally.packets, 1)
     return container.size > head + tally.packets * (length + len(b"FRAME\n")) and tally.packets > 0
-
-
-_UNINDEXED = ("matroska,webm", "mpegts", "mpeg")
-"""Containers in which a lost frame leaves no trace but its time; in others a longer step is meant."""
 
 
 def _hole(ticks: array[int], base: Fraction) -> str | None:

@@ -1,4 +1,4 @@
-"""Everything in a film that is not its picture: what the new file takes of it."""
+"""Decide what an output film takes over from its source beside the picture: streams, chapters and metadata."""
 
 from __future__ import annotations
 
@@ -13,185 +13,204 @@ import av.container
 import av.error
 import av.stream
 
-from midframe.video.audio import stretch_codec
+from midframe.video.audio import stretched_audio_encoder
+from midframe.video.containers import Container
 from midframe.video.probe import Film, StreamInfo, open_container
 from midframe.video.timeline import Timeline
 
 Action = Literal["encode", "copy", "convert", "attach", "stretch", "drop"]
-Audio = Literal["keep", "drop", "stretch"]
+"""What is done with a stream.
+
+`encode`: it is the picture that is interpolated. `copy`: its packets are copied. `convert`: text subtitles are
+rewritten for another codec. `attach`: it becomes an attachment. `stretch`: audio is slowed down at constant pitch and
+encoded again. `drop`: it is left out.
+"""
+
+AudioMode = Literal["keep", "drop", "stretch"]
+"""What is done with all audio streams."""
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What becomes of one stream, and why where it is left out or changed."""
+    """What becomes of one stream of the source film."""
 
     info: StreamInfo
     action: Action
+
     codec: str
+    """The codec in the output; for audio that is encoded again, the name of the encoder."""
+
     reason: str = ""
+    """Why the stream is dropped, converted or not copied whole; empty if there is nothing to say."""
 
     @property
-    def kept(self) -> bool:
+    def included(self) -> bool:
+        """Whether the output contains the stream."""
         return self.action != "drop"
 
 
-def plan_streams(film: Film, container: str, audio: Audio = "keep") -> tuple[StreamPlan, ...]:
-    """Decide for every stream of a film whether the target container takes it: copied, converted, or left out."""
+def plan_streams(film: Film, container: Container, audio: AudioMode = "keep") -> tuple[StreamPlan, ...]:
+    """Decide what becomes of each stream of a film in a container."""
     if not film.streams:
         return ()
     with open_container(film.path) as source:
-        return tuple(_plan(film, info, source, container, audio) for info in film.streams)
+        return tuple(_plan_stream(film, info, source.streams[info.index], container, audio) for info in film.streams)
 
 
-def chapters_for(film: Film, container: str, timeline: Timeline) -> list[dict[str, Any]]:
-    """The film's chapters at their output times, clipped to the part that is converted."""
-    if container in _PICTURE_ONLY:
+def chapters_for(film: Film, container: Container, timeline: Timeline) -> list[dict[str, Any]]:
+    """Return the film's chapters at their output times, clipped to the converted part, as PyAV takes them."""
+    if container.video_only:
         return []
-    kept = []
+    chapters = []
     for chapter in film.chapters:
         base = Fraction(chapter["time_base"])
         clipped = timeline.clip(chapter["start"] * base, chapter["end"] * base)
         if clipped is not None:
             start, end = (round(timeline.place(time) / base) for time in clipped)
-            kept.append({**chapter, "start": start, "end": end, "time_base": base})
-    return kept
+            chapters.append({**chapter, "start": start, "end": end, "time_base": base})
+    return chapters
 
 
-def metadata_for(film: Film, container: str) -> dict[str, str]:
-    """The film's own metadata, less what describes the old file."""
-    stale = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-    if container in ("mp4", "mov"):
-        stale.add("timecode")  # there it stands with the picture, see `film_metadata`
-    return {k: v for k, v in film.metadata.items() if k.lower() not in stale}
+def container_metadata(film: Film, container: Container) -> dict[str, str]:
+    """Return the film's global metadata without the keys that describe the source file."""
+    left_out = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+    if container.timecode_stream:
+        left_out.add("timecode")  # `film_stream_metadata` has it
+    return {key: value for key, value in film.metadata.items() if key.lower() not in left_out}
 
 
-def film_metadata(film: Film, container: str) -> dict[str, str]:
-    """The metadata of the film's picture; in mp4 and mov its time code is there, which makes a track of its own."""
-    kept = stream_metadata(film.stream_metadata, container)
-    code = next(
-        (v for k, v in (*film.stream_metadata.items(), *film.metadata.items()) if k.lower() == "timecode"), None
-    )
-    return kept if code is None else {**kept, "timecode": code}
+def film_stream_metadata(film: Film, container: Container) -> dict[str, str]:
+    """Return the metadata of the film's own video stream, with the time code wherever the source has it."""
+    metadata = stream_metadata(film.stream_metadata, container)
+    for key, value in (*film.stream_metadata.items(), *film.metadata.items()):
+        if key.lower() == "timecode":
+            return {**metadata, "timecode": value}
+    return metadata
 
 
-def stream_metadata(metadata: Mapping[str, str], container: str) -> dict[str, str]:
-    """A stream's metadata under the names that the target container writes, less what describes the old packets."""
-    kept: dict[str, str] = {}
+def stream_metadata(metadata: Mapping[str, str], container: Container) -> dict[str, str]:
+    """Return a stream's metadata under the keys and values of a container, without what describes the old packets."""
+    written: dict[str, str] = {}
     for key, value in metadata.items():
         upper = key.upper()
-        if upper == "TIMECODE" and container in ("mp4", "mov"):
+        if upper == "TIMECODE" and container.timecode_stream:
             continue
         if upper.startswith(("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION")) or upper in ("ENCODER", "VENDOR_ID"):
             continue
-        if upper == "HANDLER_NAME" and container in ("matroska", "webm"):
+        if upper == "HANDLER_NAME" and not container.handler_names:
             continue
-        quicktime = upper == "LANGUAGE" and container == "mov"
-        kept["title" if key == "name" else key] = _QUICKTIME.get(value, value) if quicktime else value
-    return kept
+        translated = container.language_codes.get(value, value) if upper == "LANGUAGE" else value
+        written["title" if key == "name" else key] = translated
+    return written
 
 
-def lost_metadata(film: Film, plans: tuple[StreamPlan, ...], container: str) -> list[str]:
-    """The film's own metadata keys that the target cannot hold."""
-    if needs_free_keys(film.metadata) and container in ("mp4", "mov") and holds_cover(plans):
-        return sorted(key for key in metadata_for(film, container) if key.lower() not in _ITUNES)
-    return []
+def lost_metadata(film: Film, plans: Sequence[StreamPlan], container: Container) -> list[str]:
+    """Return the keys of the film's global metadata that a container cannot hold beside the planned streams."""
+    if container.metadata_keys is None or not includes_cover_art(plans):
+        return []
+    return sorted(key for key in container_metadata(film, container) if key.lower() not in container.metadata_keys)
 
 
-def needs_free_keys(metadata: Mapping[str, str]) -> bool:
-    """Whether metadata has keys beyond those that every mp4 has a place for."""
-    return any(key.lower() not in _ITUNES for key in metadata)
+def has_custom_keys(metadata: Mapping[str, str], container: Container) -> bool:
+    """Return whether metadata has keys for which a container has no fixed place."""
+    return container.metadata_keys is not None and any(key.lower() not in container.metadata_keys for key in metadata)
 
 
-def holds_cover(plans: Sequence[StreamPlan]) -> bool:
-    return any(plan.kept and plan.info.cover for plan in plans)
+def includes_cover_art(plans: Sequence[StreamPlan]) -> bool:
+    """Return whether the output contains cover art."""
+    return any(plan.included and plan.info.cover for plan in plans)
 
 
 def channel_layout(stream: av.AudioStream) -> str | None:
-    """The layout of a stream's channels, the usual one where only their number is known; None where there is none."""
+    """Return FFmpeg's name of a stream's channel layout.
+
+    If only the number of channels is known, it is the usual layout of so many, or None if there is no usual one.
+    """
     layout = stream.codec_context.layout
     if layout.name.endswith("channels"):
         return {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(layout.nb_channels)
     return layout.name
 
 
-def spoken(container: str) -> str:
-    """The name by which people know a container."""
-    return {"matroska": "mkv"}.get(container, container)
+_COVER_CODECS = ("mjpeg", "png", "bmp")
+"""The codecs of cover art that is stored as a video stream."""
+
+_TEXT_SUBTITLES = ("subrip", "mov_text")
+"""The subtitle codecs that can be converted into each other without loss."""
 
 
-_PICTURE_ONLY = ("gif", "webp", "yuv4mpegpipe", "pictures")
-_TEXT = {"mov_text": "subrip", "subrip": "mov_text"}
-# What mp4 keeps under names of its own (iTunes); other keys need QuickTime's form, which has no place for cover art.
-_ITUNES = frozenset(
-    (
-        *("title", "artist", "album_artist", "composer", "album", "date", "encoding_tool", "comment", "genre"),
-        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords"),
-        *("track", "disc", "compilation", "gapless_playback", "hd_video", "media_type", "sort_name", "sort_artist"),
-        *("sort_album", "creation_time", "timecode", "episode_sort", "season_number"),
-    )
-)
-# QuickTime has its own list of languages, some of them by their bibliographic code.
-_QUICKTIME = {"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi", "fre": "fra"}
-_QUICKTIME |= {"sqi": "alb", "cze": "ces", "slo": "slk", "mkd": "mac", "rum": "ron"}
-
-
-def _plan(
-    film: Film, info: StreamInfo, source: av.container.InputContainer, container: str, audio: Audio
+def _plan_stream(
+    film: Film, info: StreamInfo, stream: av.stream.Stream, container: Container, audio: AudioMode
 ) -> StreamPlan:
     if info.index == film.index:
         return StreamPlan(info, "encode", info.codec)
-    if container in _PICTURE_ONLY:
+    if container.video_only:
         return StreamPlan(info, "drop", info.codec, "the target holds pictures only")
-    stream = source.streams[info.index]
     if info.kind in ("data", "unknown"):
-        return StreamPlan(info, "drop", info.codec, _data_reason(film, stream, container))
-    if info.kind == "attachment" or (info.cover and container == "matroska"):
-        if container != "matroska":
-            return StreamPlan(info, "drop", info.codec, f"{spoken(container)} has no attachments")
-        return StreamPlan(info, "attach", info.codec)
-    if info.cover and container == "webm":
-        return StreamPlan(info, "drop", info.codec, "webm has no cover art")
-    if info.cover and (container == "mov" or info.codec not in ("mjpeg", "png", "bmp")):
-        return StreamPlan(info, "drop", info.codec, f"{spoken(container)} has no cover art of this kind")
-    if info.kind == "audio" and audio == "drop":
-        return StreamPlan(info, "drop", info.codec, "sound is left out of slow motion (--audio stretch keeps it)")
-    if info.kind == "audio" and audio == "stretch":
-        return StreamPlan(info, "stretch", stretch_codec(info.codec, container), "played slower at its own pitch")
+        return StreamPlan(info, "drop", info.codec, _why_data_is_dropped(film, stream, container))
+    if info.kind == "attachment" or info.cover:
+        plan = _plan_attached(info, container)
+        if plan is not None:
+            return plan
+    if info.kind == "audio" and audio != "keep":
+        if audio == "drop":
+            return StreamPlan(info, "drop", info.codec, "sound is left out of slow motion (--audio stretch keeps it)")
+        encoder = stretched_audio_encoder(info.codec, container)
+        return StreamPlan(info, "stretch", encoder, "played slower at its own pitch")
     if info.packets == 0:
         return StreamPlan(info, "drop", info.codec, "it is empty")
-    refusal = _refusal(stream, container)
-    if refusal is None:
+    return _plan_copied(info, stream, container)
+
+
+def _plan_copied(info: StreamInfo, stream: av.stream.Stream, container: Container) -> StreamPlan:
+    """Plan a stream that is copied if the container takes it, converted if it is a text subtitle, or else dropped."""
+    name = container.spoken_name
+    if _can_hold(container, stream):
         marks = stream.disposition & ~av.stream.Disposition.default
-        lost = marks.name if container == "mov" and marks and not info.cover else None
-        return StreamPlan(info, "copy", info.codec, f"mov cannot mark it as {lost}" if lost else "")
-    other = _TEXT.get(info.codec)
-    if other is not None and container in {"subrip": ("matroska",), "mov_text": ("mp4", "mov")}[other]:
-        return StreamPlan(info, "convert", other, f"{spoken(container)} holds subtitles as {other}")
-    return StreamPlan(info, "drop", info.codec, f"{spoken(container)} cannot hold {info.codec}")
+        lost = marks.name if not container.dispositions and marks and not info.cover else None
+        return StreamPlan(info, "copy", info.codec, f"{name} cannot mark it as {lost}" if lost else "")
+    converted = container.text_subtitles
+    if converted is not None and info.codec in _TEXT_SUBTITLES and info.codec != converted:
+        return StreamPlan(info, "convert", converted, f"{name} holds subtitles as {converted}")
+    return StreamPlan(info, "drop", info.codec, f"{name} cannot hold {info.codec}")
 
 
-def _data_reason(film: Film, stream: av.stream.Stream, container: str) -> str:
+def _plan_attached(info: StreamInfo, container: Container) -> StreamPlan | None:
+    """Decide what becomes of an attachment or of cover art; None for cover art that is copied as a video stream."""
+    name = container.spoken_name
+    if info.kind == "attachment":
+        if container.attachments:
+            return StreamPlan(info, "attach", info.codec)
+        return StreamPlan(info, "drop", info.codec, f"{name} has no attachments")
+    if container.cover_art == "attachment":
+        return StreamPlan(info, "attach", info.codec)
+    if container.cover_art == "none":
+        return StreamPlan(info, "drop", info.codec, f"{name} has no cover art")
+    if info.codec not in _COVER_CODECS:
+        return StreamPlan(info, "drop", info.codec, f"{name} has no cover art of this kind")
+    return None
+
+
+def _why_data_is_dropped(film: Film, stream: av.stream.Stream, container: Container) -> str:
     if stream.metadata.get("timecode"):
-        written = "written anew" if container in ("mp4", "mov") else "kept as metadata"
+        written = "written anew" if container.timecode_stream else "kept as metadata"
         return f"the time code ({stream.metadata['timecode']}) is {written}"
     if film.chapters and stream.name == "bin_data":
         return "the chapters are written anew"
     return "data streams are not carried"
 
 
-def _refusal(stream: av.stream.Stream, container: str) -> str | None:
-    """Why a container does not take a stream, None where it does: tried out on an empty file in memory."""
+def _can_hold(container: Container, stream: av.stream.Stream) -> bool:
+    """Return whether a container takes a stream, by writing the header of a file in memory."""
     try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
+        with av.open(io.BytesIO(), "w", format=container.name) as trial:
             trial.add_stream_from_template(stream)
             trial.start_encoding()
-    except (av.error.FFmpegError, ValueError, OSError, KeyError) as error:
-        return str(error)
-    if (
-        container == "mp4"
+    except (av.error.FFmpegError, ValueError, OSError, KeyError):
+        return False
+    return not (
+        container.pcm_needs_layout
         and isinstance(stream, av.AudioStream)
         and stream.codec_context.name.startswith("pcm")
         and channel_layout(stream) is None
-    ):
-        return "mp4 needs to know what each channel is"
-    return None
+    )

@@ -1,4 +1,4 @@
-"""Writing a film: frames in, encoded at exact times, with all other streams beside them."""
+"""Write a film: encode frames at exact times and mux them with the other streams of the source."""
 
 from __future__ import annotations
 
@@ -21,172 +21,202 @@ import numpy as np
 
 from midframe.errors import MidframeError, SettingError
 from midframe.video.colour import Colour
+from midframe.video.containers import Container
 from midframe.video.damage import DamageLog
-from midframe.video.encoders import Encoder, encoders_for
+from midframe.video.encoders import Encoder, suitable_encoders
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of
-from midframe.video.remuxer import Carrier
+from midframe.video.remuxer import Remuxer
 from midframe.video.sink import part_path, put_in_place, write_error
-from midframe.video.streams import holds_cover, needs_free_keys, spoken
+from midframe.video.streams import has_custom_keys, includes_cover_art
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
 
-FINEST = 100_000_000
-"""The finest clock, in ticks a second: at this one mp4 still holds gaps of 20 s."""
+MAX_TICKS_PER_SECOND = 100_000_000
+"""The finest clock that is used. With it mp4, whose durations have 31 bits, still holds gaps of 20 s."""
+
+MIN_TICKS_PER_SECOND = 10_000
+"""The coarsest `movie_timescale`, so that the start of each stream is at most 0.05 ms off."""
 
 
 @dataclass(frozen=True)
-class FilmFormat:
-    """How a film is written: container, encoder, picture, clock, and what describes it."""
+class OutputFormat:
+    """How the pictures of an output film are stored, and the metadata that go with them."""
 
-    container: str
+    container: Container
     encoder: Encoder
+
     layout: Layout
+    """The layout of the frames that the writer takes."""
+
     colour: Colour
+    """The meaning of the code values, with the tags that are written."""
+
     width: int
+    """Width of the encoded pictures; smaller frames are padded at the right."""
+
     height: int
+    """Height of the encoded pictures; smaller frames are padded at the bottom."""
+
     rate: Fraction
+    """Nominal frame rate, in frames a second. The frames' times do not depend on it."""
+
     time_base: Fraction
+    """Unit of the frames' times, in seconds."""
+
     aspect: Fraction | None = None
+    """Pixel aspect ratio, width over height; None if the source does not give it."""
+
     display_matrix: tuple[int, ...] | None = None
+    """FFmpeg's display matrix, 9 integers: the rotation that players apply."""
+
     disposition: int = 0
+    """FFmpeg's disposition bits of the film's stream."""
+
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """Global metadata."""
+
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the film's stream."""
+
     chapters: Sequence[Mapping[str, Any]] = ()
+    """Chapters at output times, as PyAV takes them."""
 
 
 class FilmWriter:
-    """Encodes frames into a film file. Not safe for use from several threads at once.
+    """Encodes frames into a film file; a `Sink`. Not safe for use from several threads at once.
 
-    A `Sink` (see there). carrier: brings the packets of the other streams. `index` is the film's stream in the file,
-    `ticks` the times of the frames written so far, in `form.time_base`. Raises `OutputError` for everything that goes
-    wrong in writing; `try_format` says beforehand whether encoder and container work.
+    `index` is the number of the film's stream in the file. `ticks` are the times of the frames written so far, in units
+    of `form.time_base`. Every failure to write raises `OutputError`; `check_output_format` tells beforehand whether
+    encoder and container work together.
     """
 
-    def __init__(self, target: str, form: FilmFormat, carrier: Carrier, *, overwrite: bool = False) -> None:
+    def __init__(self, target: str, form: OutputFormat, remuxer: Remuxer, *, overwrite: bool = False) -> None:
+        """Open the output. The remuxer supplies the packets of the other streams; the writer closes it."""
         self.part = part_path(target)
         self.target = target
         self.form = form
-        self.carrier = carrier
+        self.remuxer = remuxer
         self.overwrite = overwrite
         self.ticks = array("q")
-        self.output: av.container.OutputContainer | None = None
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reports to standard error otherwise
+        self._output: av.container.OutputContainer | None = None
+        os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 reports to standard error
         try:
-            self.output = av.open(str(self.part), "w", format=form.container, options=_muxer_options(form, carrier))
-            self.stream = _film_stream(self.output, self.form)
-            self.index = self.stream.index
-            carrier.add_streams(self.output)
-            self.output.start_encoding()
+            options = _muxer_options(form, remuxer)
+            self._output = av.open(str(self.part), "w", format=form.container.name, options=options)
+            self._stream = _add_film_stream(self._output, form)
+            self.index = self._stream.index
+            remuxer.add_streams(self._output)
+            self._output.start_encoding()
         except BaseException as error:
             self.abort()
-            raise self._explain(error) from None
+            raise self._as_output_error(error) from None
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write the packets of the other streams up to its time."""
-        assert self.output is not None
-        tick = frame.time / self.form.time_base
-        picture = frame_of(_padded(frame.planes, self.form), self.form.layout, self.form.encoder.pixel_format)
-        picture.pts = round(tick)
-        picture.time_base = self.form.time_base
-        picture.duration = round((frame.duration or 0) / self.form.time_base)
-        colour = self.form.colour
-        picture.colorspace, picture.color_range = colour.tag_matrix, colour.tag_range
-        picture.color_primaries, picture.color_trc = colour.tag_primaries, colour.tag_transfer
+        assert self._output is not None
+        form = self.form
+        tick = round(frame.time / form.time_base)
+        picture = frame_of(_padded(frame.planes, form), form.layout, form.encoder.pixel_format)
+        picture.pts = tick
+        picture.time_base = form.time_base
+        picture.duration = round((frame.duration or 0) / form.time_base)
+        picture.colorspace, picture.color_range = form.colour.tag_matrix, form.colour.tag_range
+        picture.color_primaries, picture.color_trc = form.colour.tag_primaries, form.colour.tag_transfer
         try:
-            packets = self.stream.encode(picture)
-            self.output.mux(packets)
-            self.carrier.advance(self.output, frame.time)
+            self._output.mux(self._stream.encode(picture))
+            self.remuxer.advance(self._output, frame.time)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._explain(error) from None
-        self.ticks.append(round(tick))
+            raise self._as_output_error(error) from None
+        self.ticks.append(tick)
 
     def finish(self) -> None:
-        """Flush the encoder and the other streams, and close the file so that a full disk shows itself."""
-        assert self.output is not None
+        """Flush the encoder and the other streams, and close the file."""
+        assert self._output is not None
         try:
-            self.output.mux(self.stream.encode(None))
-            self.carrier.finish(self.output)
-            self.output.close()
-            self.output = None
+            self._output.mux(self._stream.encode(None))
+            self.remuxer.finish(self._output)
+            self._output.close()
+            self._output = None
             with self.part.open("rb+") as file:
                 os.fsync(file.fileno())  # a full disk may show itself only now
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._explain(error) from None
+            raise self._as_output_error(error) from None
 
     def commit(self) -> None:
-        """Give the finished file its name."""
-        self.carrier.close()
+        """Give the finished file its final name."""
+        self.remuxer.close()
         put_in_place(self.part, self.target, self.overwrite)
 
     def abort(self) -> None:
-        """Close without finishing and delete what was written."""
-        self.carrier.close()
-        output, self.output = self.output, None
+        """Close without finishing, and delete what was written."""
+        self.remuxer.close()
+        output, self._output = self._output, None
         if output is not None:
             _close_quietly(output)
         self.part.unlink(missing_ok=True)
 
-    def _explain(self, error: BaseException) -> BaseException:
+    def _as_output_error(self, error: BaseException) -> BaseException:
+        """Return the `OutputError` for a failure to write; other exceptions are returned unchanged."""
         if isinstance(error, (av.error.FFmpegError, OSError, ValueError)) and not isinstance(error, MidframeError):
             return write_error(self.target, error)
         return error
 
 
-def try_format(form: FilmFormat) -> None:
-    """Open encoder and container on a file in memory. Raises `SettingError` where one of them does not work so."""
+def check_output_format(form: OutputFormat) -> None:
+    """Raise `SettingError` if the encoder refuses its settings or the container its packets: a trial in memory."""
     name, context = form.encoder.name, None
     with contextlib.ExitStack() as stack:
-        output = av.open(io.BytesIO(), "w", format=form.container)
+        output = av.open(io.BytesIO(), "w", format=form.container.name)
         stack.callback(_close_quietly, output)
-        log = stack.enter_context(DamageLog({name, form.container}))
+        log = stack.enter_context(DamageLog({name, form.container.name}))
         try:
-            context = _film_stream(output, form).codec_context
+            context = _add_film_stream(output, form).codec_context
             output.start_encoding()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if context is not None and not context.is_open:
-                said = next(iter(log.messages), None) or getattr(error, "strerror", None) or str(error)
-                raise SettingError(_refused(form.encoder, said, isinstance(error, PermissionError))) from None
-            able = " ".join(encoders_for(form.container, form.layout))
+                reason = next(iter(log.messages), None) or getattr(error, "strerror", None) or str(error)
+                raise SettingError(_why_not_opened(form.encoder, reason, isinstance(error, PermissionError))) from None
+            suitable = " ".join(suitable_encoders(form.container, form.layout))
             raise SettingError(
-                f"{spoken(form.container)} does not hold what {name} makes; give one of the encoders {able}"
-                + ("" if form.container == "matroska" else ", or write an .mkv")
+                f"{form.container.spoken_name} does not hold what {name} makes; give one of the encoders {suitable}"
+                + ("" if form.container.encoders is None else ", or write an .mkv")
             ) from None
 
 
 def _close_quietly(output: av.container.OutputContainer) -> None:
+    """Close an output whose failure is already known."""
     with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
         output.close()
 
 
-def _refused(encoder: Encoder, reason: str, forbidden: bool) -> str:
-    """Why an encoder could not be opened, in one line."""
+def _why_not_opened(encoder: Encoder, reason: str, forbidden: bool) -> str:
+    """Return, in one line, why an encoder could not be opened; `forbidden` if the system denied permission."""
     if forbidden:
         return f"the encoder {encoder.name} cannot run on this machine (no such hardware?)"
-    given = " ".join(f"{k}={v}" for k, v in encoder.options.items())
-    return f"the encoder {encoder.name} refused its settings ({given}): {reason}"
+    options = " ".join(f"{key}={value}" for key, value in encoder.options.items())
+    return f"the encoder {encoder.name} refused its settings ({options}): {reason}"
 
 
-def _film_stream(output: av.container.OutputContainer, form: FilmFormat) -> av.VideoStream:
+def _add_film_stream(output: av.container.OutputContainer, form: OutputFormat) -> av.VideoStream:
+    """Add the film's own video stream, the global metadata and the chapters to an output."""
     stream = output.add_stream(form.encoder.name, rate=form.rate, options=dict(form.encoder.options))
     assert isinstance(stream, av.VideoStream)
     context = stream.codec_context
     context.width, context.height = form.width, form.height
     context.pix_fmt = form.encoder.pixel_format
-    context.time_base = form.time_base
-    stream.time_base = form.time_base
+    context.time_base = stream.time_base = form.time_base
     context.flags |= int(av.codec.context.Flags.frame_duration)
-    colour = form.colour
-    context.colorspace, context.color_range = colour.tag_matrix, colour.tag_range
-    context.color_primaries, context.color_trc = colour.tag_primaries, colour.tag_transfer
+    context.colorspace, context.color_range = form.colour.tag_matrix, form.colour.tag_range
+    context.color_primaries, context.color_trc = form.colour.tag_primaries, form.colour.tag_transfer
     if form.aspect is not None:
         context.sample_aspect_ratio = form.aspect
     if form.display_matrix is not None:
         stream.set_display_matrix(form.display_matrix)
-    if form.encoder.name == "libx265" and form.container in ("mp4", "mov"):
-        context.codec_tag = "hvc1"
+    if form.encoder.name in form.container.codec_tags:
+        context.codec_tag = form.container.codec_tags[form.encoder.name]
     stream.metadata.update(form.stream_metadata)
     stream.disposition = av.stream.Disposition(form.disposition)
     stream.thread_type = "AUTO"
@@ -196,24 +226,29 @@ def _film_stream(output: av.container.OutputContainer, form: FilmFormat) -> av.V
     return stream
 
 
-def _muxer_options(form: FilmFormat, carrier: Carrier) -> dict[str, str]:
-    """What makes a container keep times exactly and metadata whole."""
-    if form.container not in ("mp4", "mov"):
-        return {"avoid_negative_ts": "disabled"} if form.container == "matroska" else {}
-    # The clock in which the starts of all tracks are written: one that holds each of them.
-    scale = form.time_base.denominator
-    for clock in carrier.clocks():
-        scale = lcm(scale, clock.denominator) if lcm(scale, clock.denominator) <= FINEST else scale
-    while scale < 10_000:
-        scale *= 2
-    options = {"movie_timescale": str(scale)}
-    if needs_free_keys(form.metadata) and not holds_cover(carrier.plans):
+def _muxer_options(form: OutputFormat, remuxer: Remuxer) -> dict[str, str]:
+    """Return the muxer options with which a container keeps times exact and metadata complete."""
+    options = dict(form.container.muxer_options)
+    if form.container.movie_timescale:
+        options["movie_timescale"] = str(_movie_timescale(form.time_base, remuxer.time_bases()))
+    if has_custom_keys(form.metadata, form.container) and not includes_cover_art(remuxer.plans):
         options["movflags"] = "use_metadata_tags"
     return options
 
 
-def _padded(planes: Sequence[Plane], form: FilmFormat) -> Sequence[Plane]:
-    """Planes grown to the encoded size by repeating the last column and row."""
+def _movie_timescale(film_base: Fraction, other_bases: Sequence[Fraction]) -> int:
+    """Return the ticks a second of a clock in which the start of the film, and of as many streams as fit, is exact."""
+    scale = film_base.denominator
+    for base in other_bases:
+        common = lcm(scale, base.denominator)
+        scale = common if common <= MAX_TICKS_PER_SECOND else scale
+    while scale < MIN_TICKS_PER_SECOND:
+        scale *= 2
+    return scale
+
+
+def _padded(planes: Sequence[Plane], form: OutputFormat) -> Sequence[Plane]:
+    """Return planes `[h, w]` of the encoded size; the last column and row are repeated."""
     sizes = form.layout.sizes(form.width, form.height)
     if all(plane.shape == size for plane, size in zip(planes, sizes, strict=True)):
         return planes

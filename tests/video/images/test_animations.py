@@ -12,17 +12,12 @@ from PIL import Image
 
 from midframe.errors import InputError, OutputError
 from midframe.video.frame import Frame
-from midframe.video.images.animations import (
-    LAYOUT,
-    GifWriter,
-    WebpWriter,
-    decode_frame,
-    loops,
-    probe_webp,
-    read_back,
-    read_webp,
-)
-from midframe.video.images.gif_blocks import gif_ends_early
+from midframe.video.images import gif, webp_writer
+from midframe.video.images.animation import ANIMATION_LAYOUT, loop_count
+from midframe.video.images.gif import GifWriter
+from midframe.video.images.gif_blocks import gif_is_truncated
+from midframe.video.images.webp_reader import probe_webp, read_webp
+from midframe.video.images.webp_writer import WebpWriter
 from midframe.video.probe import Film, probe
 from midframe.video.reader import ReadReport, read_frames
 
@@ -45,7 +40,7 @@ def noise(seed: int) -> np.ndarray:
 def frames_of(pictures: list[np.ndarray], durations: list[Fraction], start: Fraction = Fraction(0)) -> list[Frame]:
     times = itertools.accumulate(durations[:-1], initial=start)
     return [
-        Frame(tuple(np.moveaxis(picture, -1, 0)), LAYOUT, time, duration)
+        Frame(tuple(np.moveaxis(picture, -1, 0)), ANIMATION_LAYOUT, time, duration)
         for picture, time, duration in zip(pictures, times, durations, strict=True)
     ]
 
@@ -67,6 +62,18 @@ def write(writer: GifWriter | WebpWriter, frames: list[Frame]) -> Path:
     return writer.part
 
 
+def frame_times(path: Path) -> list[Fraction]:
+    return (webp_writer if is_webp(path) else gif).frame_times(path)
+
+
+def decode(path: Path, index: int) -> Frame:
+    return next((webp_writer if is_webp(path) else gif).decode_frames(path, [index]))
+
+
+def is_webp(path: Path) -> bool:
+    return path.read_bytes().startswith(b"RIFF")
+
+
 def read(path: Path, **options: object) -> tuple[Film, list[Frame], ReadReport]:
     report = ReadReport()
     if path.suffix == ".webp":
@@ -86,7 +93,7 @@ def test_read_with_exact_pictures_times_and_loops(tmp_path: Path, suffix: str) -
     options = {"lossless": True} if suffix == ".webp" else {}
     path = save(tmp_path / f"a{suffix}", pictures, VARIABLE, loop=0, **options)
     film, frames, report = read(path)
-    assert film.layout == LAYOUT
+    assert film.layout == ANIMATION_LAYOUT
     assert (film.width, film.height) == SIZE
     times = [Fraction(t, 1000) for t in itertools.accumulate(VARIABLE[:-1], initial=0)]
     assert [k * film.time_base for k in film.ticks or ()] == times
@@ -95,7 +102,7 @@ def test_read_with_exact_pictures_times_and_loops(tmp_path: Path, suffix: str) -
     assert [f.duration for f in frames] == [Fraction(d, 1000) for d in VARIABLE]
     assert all(np.array_equal(stacked(f), p) for f, p in zip(frames, pictures, strict=True))
     assert (report.frames, report.lost, report.dropped) == (6, 0, 0)
-    assert loops(path) == 0
+    assert loop_count(path) == 0
 
 
 def test_webp_is_trimmed_like_a_film(tmp_path: Path) -> None:
@@ -111,7 +118,7 @@ def test_webp_of_one_picture_and_a_still_one(tmp_path: Path) -> None:
     assert list(film.ticks or ()) == [0]
     assert film.last_duration == Fraction(1, 25)
     assert np.array_equal(stacked(frames[0]), blocks(0))
-    assert loops(tmp_path / "a.webp") == 1
+    assert loop_count(tmp_path / "a.webp") == 1
 
 
 def test_webp_with_frames_of_no_length_loses_them_aloud(tmp_path: Path) -> None:
@@ -146,9 +153,9 @@ def test_few_colours_come_back_bit_identical_and_equal_frames_stay(
     target = tmp_path / ("a.gif" if writer is GifWriter else "a.webp")
     sink = writer(str(target), *SIZE)
     part = write(sink, frames)
-    assert read_back(part) == [f.time for f in frames]
+    assert frame_times(part) == [f.time for f in frames]
     for k in (0, 2, 7, 9):
-        assert decode_frame(part, k).same_picture(frames[k])
+        assert decode(part, k).same_picture(frames[k])
     sink.commit()
     film, found, _ = read(target)
     assert film.last_duration == Fraction(12, 100)
@@ -162,13 +169,13 @@ def test_few_colours_come_back_bit_identical_and_equal_frames_stay(
 def test_webp_keeps_every_colour(tmp_path: Path) -> None:
     frames = frames_of([noise(k) for k in range(3)], [Fraction(1, 30)] * 3)
     part = write(WebpWriter(str(tmp_path / "a.webp"), *SIZE), frames)
-    assert all(decode_frame(part, k).same_picture(frame) for k, frame in enumerate(frames))
+    assert all(decode(part, k).same_picture(frame) for k, frame in enumerate(frames))
 
 
 def test_gif_of_many_colours_is_near_with_the_right_mean(tmp_path: Path) -> None:
     (frame,) = frames_of([noise(0)], [Fraction(1, 25)])
     part = write(GifWriter(str(tmp_path / "a.gif"), *SIZE), [frame])
-    shown = stacked(decode_frame(part, 0)).astype(int)
+    shown = stacked(decode(part, 0)).astype(int)
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 256
     error = shown - noise(0)
     assert np.abs(error).mean() < 6
@@ -191,7 +198,7 @@ def test_rounding_of_times_does_not_accumulate(
     count = 100
     frames = frames_of([np.zeros((*SIZE[::-1], 3), np.uint8)] * count, [1 / rate] * count, start=Fraction(7, 3))
     part = write(writer(str(tmp_path / "a"), *SIZE), frames)
-    found = read_back(part)
+    found = frame_times(part)
     assert len(found) == count
     assert max(abs(a - k / rate) for k, a in enumerate(found)) <= Fraction(1, 2 * tick)
     if writer is WebpWriter:
@@ -213,10 +220,10 @@ def test_a_rate_that_no_player_shows_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("plays", [0, 1, 3])
 def test_loops_come_back(tmp_path: Path, plays: int) -> None:
     frames = frames_of([blocks(0), blocks(1)], [Fraction(1, 10)] * 2)
-    assert loops(write(GifWriter(str(tmp_path / "a.gif"), *SIZE, plays=plays), frames)) == plays
-    assert loops(write(WebpWriter(str(tmp_path / "a.webp"), *SIZE, plays=plays), frames)) == plays
+    assert loop_count(write(GifWriter(str(tmp_path / "a.gif"), *SIZE, plays=plays), frames)) == plays
+    assert loop_count(write(WebpWriter(str(tmp_path / "a.webp"), *SIZE, plays=plays), frames)) == plays
     (tmp_path / "text").write_text("neither")
-    assert loops(tmp_path / "text") is None
+    assert loop_count(tmp_path / "text") is None
 
 
 @pytest.mark.parametrize("writer", [GifWriter, WebpWriter])
@@ -235,7 +242,7 @@ def test_targets(tmp_path: Path, writer: type[GifWriter] | type[WebpWriter]) -> 
     assert target.read_bytes() == b"mine"
     sink.commit()
     sink.abort()
-    assert len(read_back(target)) == 2
+    assert len(frame_times(target)) == 2
     with pytest.raises(OutputError, match="no folder"):
         writer(str(tmp_path / "missing" / "a"), *SIZE)
     with pytest.raises(OutputError, match="at most"):
@@ -329,11 +336,11 @@ def test_a_gif_that_is_cut_anywhere_is_known(tmp_path: Path) -> None:
         write(GifWriter(str(tmp_path / "b.gif"), *SIZE), frames_of([noise(0), blocks(1)], [Fraction(1, 25)] * 2)),
     ):
         data = path.read_bytes()
-        assert not gif_ends_early(path)
+        assert not gif_is_truncated(path)
         for length in range(0, len(data), 13):
             path.write_bytes(data[:length])
-            assert gif_ends_early(path)
+            assert gif_is_truncated(path)
         path.write_bytes(data[:-1])
-        assert gif_ends_early(path)
+        assert gif_is_truncated(path)
         path.write_bytes(data + b"\0\0 padding")
-        assert not gif_ends_early(path)
+        assert not gif_is_truncated(path)

@@ -17,9 +17,9 @@ from films import draw_pictures
 from midframe.errors import Cancelled, InputError, OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
-from midframe.video.images.names import is_pictures, list_pictures
-from midframe.video.images.reader import probe_pictures, read_pictures
-from midframe.video.images.writer import PictureWriter, colour_for, decode_frame, layout_for, read_back
+from midframe.video.images.names import is_image_sequence, list_images
+from midframe.video.images.reader import probe_images, read_images
+from midframe.video.images.writer import ImageWriter, count_frames, decode_frames, image_colour, image_layout
 from midframe.video.reader import ReadReport
 
 RGB8, RGB16, GRAY8, GRAY16 = Layout("rgb", 8), Layout("rgb", 16), Layout("gray", 8), Layout("gray", 16)
@@ -42,12 +42,12 @@ def frame(layout: Layout, seed: int = 0, width: int = 61, height: int = 37) -> F
 
 def plain(layout: Layout) -> Colour:
     name = "bt601" if layout.family == "yuv" else layout.family
-    return colour_for(layout, Colour(name, full_range=True))
+    return image_colour(layout, Colour(name, full_range=True))
 
 
-def write(target: str, frames: list[Frame], *, overwrite: bool = False, commit: bool = True) -> PictureWriter:
+def write(target: str, frames: list[Frame], *, overwrite: bool = False, commit: bool = True) -> ImageWriter:
     first = frames[0]
-    writer = PictureWriter(
+    writer = ImageWriter(
         target, first.layout, plain(first.layout), width=first.width, height=first.height, overwrite=overwrite
     )
     for each in frames:
@@ -59,7 +59,7 @@ def write(target: str, frames: list[Frame], *, overwrite: bool = False, commit: 
 
 
 def read(path: str, **options: object) -> list[Frame]:
-    return list(read_pictures(probe_pictures(path, RATE), ReadReport(), **options))  # type: ignore[arg-type]
+    return list(read_images(probe_images(path, RATE), ReadReport(), **options))  # type: ignore[arg-type]
 
 
 def rgb(
@@ -74,8 +74,8 @@ def test_names_that_mean_pictures(tmp_path: Path) -> None:
     (tmp_path / "100%d.png").write_bytes(b"a file of just that name")
     yes = ["folder", "new/", "a%d.png", "a%05d.JPG", "*.tif", "shot_?.webp", "x%03d_y.bmp"]
     no = ["film.mp4", "-", "a.png", "a%d.mp4", "*.mkv", "100%d.png", "a%d%d.png", "a%x.png", "new"]
-    assert [name for name in yes if not is_pictures(str(tmp_path / name) + "/" * name.endswith("/"))] == []
-    assert [name for name in no if is_pictures("-" if name == "-" else str(tmp_path / name))] == []
+    assert [name for name in yes if not is_image_sequence(str(tmp_path / name) + "/" * name.endswith("/"))] == []
+    assert [name for name in no if is_image_sequence("-" if name == "-" else str(tmp_path / name))] == []
 
 
 def test_folder_in_natural_order_with_exact_times(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_folder_in_natural_order_with_exact_times(tmp_path: Path) -> None:
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "notes.txt").write_text("not a picture")
     (folder / "inner.png").mkdir()
-    film = probe_pictures(str(folder), RATE)
+    film = probe_images(str(folder), RATE)
     frames = read(str(folder))
-    assert (film.container, film.codec, film.layout, film.rate) == ("pictures", "png", RGB8, RATE)
+    assert (film.container, film.codec, film.layout, film.rate) == ("images", "png", RGB8, RATE)
     assert list(film.ticks or ()) == list(range(12))
     assert film.last_duration == 1 / RATE
     assert [f.time for f in frames] == [k / RATE for k in range(12)]
@@ -99,13 +99,13 @@ def test_patterns(tmp_path: Path) -> None:
         rgb(tmp_path / f"a{number}.png", (number, 0, 0))
         rgb(tmp_path / f"b{number:03d}.png", (number, 0, 0))
     rgb(tmp_path / "a008.png")
-    assert [f.name for f in list_pictures(str(tmp_path / "a%d.png"))] == [f"a{k}.png" for k in (7, 8, 9, 10, 11)]
+    assert [f.name for f in list_images(str(tmp_path / "a%d.png"))] == [f"a{k}.png" for k in (7, 8, 9, 10, 11)]
     assert [int(f.planes[0][0, 0]) for f in read(str(tmp_path / "b%03d.png"))] == [7, 8, 9, 10, 11]
-    assert [f.name for f in list_pictures(str(tmp_path / "b01?.png"))] == ["b010.png", "b011.png"]
-    assert len(list_pictures(str(tmp_path / "*.png"))) == 11
-    assert probe_pictures(str(tmp_path / "b%03d.png"), RATE).problems == ()
+    assert [f.name for f in list_images(str(tmp_path / "b01?.png"))] == ["b010.png", "b011.png"]
+    assert len(list_images(str(tmp_path / "*.png"))) == 11
+    assert probe_images(str(tmp_path / "b%03d.png"), RATE).problems == ()
     (tmp_path / "b009.png").unlink()
-    assert "1 pictures are missing" in probe_pictures(str(tmp_path / "b%03d.png"), RATE).problems[0]
+    assert "1 pictures are missing" in probe_images(str(tmp_path / "b%03d.png"), RATE).problems[0]
 
 
 def test_trim_and_cancel(tmp_path: Path) -> None:
@@ -134,23 +134,23 @@ def test_pictures_that_differ_are_named_before_anything_is_read(
     mode, size = other
     Image.new(mode, size).save(tmp_path / "4.png")
     with pytest.raises(InputError, match=rf"4\.png is .*{says}.*20x10, PNG RGB, 8 bit"):
-        probe_pictures(str(tmp_path), RATE)
+        probe_images(str(tmp_path), RATE)
 
 
 def test_other_type_among_them_is_refused(tmp_path: Path) -> None:
     rgb(tmp_path / "1.png")
     rgb(tmp_path / "2.jpg")
     with pytest.raises(InputError, match=r"2\.jpg is .*JPEG"):
-        probe_pictures(str(tmp_path), RATE)
+        probe_images(str(tmp_path), RATE)
 
 
 @pytest.mark.parametrize("name", ["", "none%d.png", "*.jpg"])
 def test_nothing_there(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(InputError, match=r"has no picture.*1 other"):
-        probe_pictures(f"{tmp_path}/{name}", RATE)
+        probe_images(f"{tmp_path}/{name}", RATE)
     with pytest.raises(InputError, match="does not exist"):
-        probe_pictures(f"{tmp_path}/missing/", RATE)
+        probe_images(f"{tmp_path}/missing/", RATE)
 
 
 def truncated(data: bytes) -> bytes:
@@ -175,11 +175,11 @@ def test_one_broken_picture_is_an_error_or_held_over(tmp_path: Path, suffix: str
     draw_pictures(Drawn(frames=5, width=40, height=30), tmp_path, suffix)
     broken = tmp_path / f"frame2{suffix}"
     broken.write_bytes(damage(broken.read_bytes()))  # type: ignore[operator]
-    film = probe_pictures(str(tmp_path), RATE)
+    film = probe_images(str(tmp_path), RATE)
     with pytest.raises(InputError, match=rf"frame2\{suffix}.*2 of 5.*--keep-going"):
-        list(read_pictures(film, ReadReport()))
+        list(read_images(film, ReadReport()))
     report = ReadReport()
-    frames = list(read_pictures(film, report, keep_going=True))
+    frames = list(read_images(film, report, keep_going=True))
     assert [f.lost for f in frames] == [False, False, True, False, False]
     assert [f.time for f in frames] == [k / RATE for k in range(5)]
     assert frames[2].same_picture(frames[1])
@@ -200,23 +200,23 @@ def test_damaged_png_is_noticed_by_its_checksum(tmp_path: Path) -> None:
 def test_nothing_to_hold_before_a_broken_first_picture(tmp_path: Path) -> None:
     draw_pictures(Drawn(frames=3, width=40, height=30), tmp_path)
     (tmp_path / "frame0.png").write_bytes(b"")
-    film = probe_pictures(str(tmp_path), RATE)
+    film = probe_images(str(tmp_path), RATE)
     assert any("frame0.png" in problem for problem in film.problems)
     with pytest.raises(InputError, match="no picture before it"):
-        list(read_pictures(film, ReadReport(), keep_going=True))
+        list(read_images(film, ReadReport(), keep_going=True))
 
 
 def test_none_can_be_read(tmp_path: Path) -> None:
     for k in range(3):
         (tmp_path / f"{k}.png").write_bytes(b"junk")
     with pytest.raises(InputError, match="none of the 3 pictures"):
-        probe_pictures(str(tmp_path), RATE)
+        probe_images(str(tmp_path), RATE)
     whole_header = io.BytesIO()
     Image.new("RGB", (20, 10)).save(whole_header, "png")
     for k in range(3):
         (tmp_path / f"{k}.png").write_bytes(whole_header.getvalue()[:40])
     with pytest.raises(InputError, match="none of the 3 pictures"):
-        probe_pictures(str(tmp_path), RATE)
+        probe_images(str(tmp_path), RATE)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ def test_kinds_of_png_are_read_exactly(tmp_path: Path, mode: str, layout: Layout
 def test_transparency_is_refused_or_dropped(tmp_path: Path) -> None:
     rgb(tmp_path / "1.png", (9, 8, 7, 255), mode="RGBA")
     rgb(tmp_path / "2.png", (9, 8, 7, 254), mode="RGBA")
-    film = probe_pictures(str(tmp_path), RATE)
+    film = probe_images(str(tmp_path), RATE)
     assert film.alpha
     with pytest.raises(InputError, match=r"picture 2 is transparent.*--drop-alpha"):
-        list(read_pictures(film, ReadReport()))
-    assert [int(f.planes[2][0, 0]) for f in read_pictures(film, ReadReport(), drop_alpha=True)] == [7, 7]
+        list(read_images(film, ReadReport()))
+    assert [int(f.planes[2][0, 0]) for f in read_images(film, ReadReport(), drop_alpha=True)] == [7, 7]
 
 
 @pytest.mark.parametrize(
@@ -259,11 +259,11 @@ def test_transparency_is_refused_or_dropped(tmp_path: Path) -> None:
     ],
 )
 def test_written_pictures_read_back_bit_identical(tmp_path: Path, suffix: str, layout: Layout) -> None:
-    assert layout_for(f"out%05d{suffix}", layout) == layout
+    assert image_layout(f"out%05d{suffix}", layout) == layout
     frames = [frame(layout, seed) for seed in range(3)]
     writer = write(str(tmp_path / f"out%05d{suffix}"), frames, commit=False)
-    assert read_back(writer.part) == 3
-    assert decode_frame(writer.part, 2).same_picture(frames[2])
+    assert count_frames(writer.part) == 3
+    assert next(decode_frames(writer.part, [2])).same_picture(frames[2])
     writer.commit()
     again = read(str(tmp_path / f"out%05d{suffix}"))
     assert [f.layout for f in again] == [layout] * 3
@@ -294,9 +294,9 @@ def test_jpeg_is_near_and_keeps_its_sampling(tmp_path: Path, layout: Layout) -> 
         for h, w in layout.sizes(61, 37)
     )
     source = Frame(planes, layout, Fraction(0))
-    assert layout_for("a%d.jpg", layout) == layout
+    assert image_layout("a%d.jpg", layout) == layout
     write(str(tmp_path / "a%05d.jpg"), [source] * 3)
-    film = probe_pictures(str(tmp_path), RATE)
+    film = probe_images(str(tmp_path), RATE)
     assert film.colour.full_range
     last = read(str(tmp_path))[-1]
     assert (last.width, last.height) == (61, 37)
@@ -310,30 +310,30 @@ def test_jpeg_is_near_and_keeps_its_sampling(tmp_path: Path, layout: Layout) -> 
 
 def test_layouts_of_pictures() -> None:
     deep, yuv = Layout("yuv", 10, 1, 1), Layout("yuv", 8, 1, 1)
-    assert layout_for("out/", yuv) == RGB8
-    assert layout_for("out/", deep) == RGB16
-    assert layout_for("a%d.tif", Layout("gray", 12)) == GRAY16
-    assert layout_for("a%d.jpg", deep) == yuv
-    assert layout_for("a%d.jpg", RGB16) == Layout("yuv", 8)
-    assert layout_for("a%d.bmp", RGB16) == layout_for("a%d.webp", GRAY8) == RGB8
+    assert image_layout("out/", yuv) == RGB8
+    assert image_layout("out/", deep) == RGB16
+    assert image_layout("a%d.tif", Layout("gray", 12)) == GRAY16
+    assert image_layout("a%d.jpg", deep) == yuv
+    assert image_layout("a%d.jpg", RGB16) == Layout("yuv", 8)
+    assert image_layout("a%d.bmp", RGB16) == image_layout("a%d.webp", GRAY8) == RGB8
     with pytest.raises(SettingError, match="how to number"):
-        layout_for("a*.png", yuv)
+        image_layout("a*.png", yuv)
 
 
 @pytest.mark.parametrize(("suffix", "layout"), [(".png", Layout("yuv", 8, 1, 1)), (".bmp", GRAY8), (".jpg", RGB8)])
 def test_a_layout_that_a_type_does_not_hold_is_refused(tmp_path: Path, suffix: str, layout: Layout) -> None:
     with pytest.raises(SettingError, match=rf"type \{suffix} hold"):
-        PictureWriter(f"{tmp_path}/%d{suffix}", layout, plain(layout), width=61, height=37)
+        ImageWriter(f"{tmp_path}/%d{suffix}", layout, plain(layout), width=61, height=37)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_tags_of_pictures_survive(tmp_path: Path) -> None:
-    tagged = colour_for(RGB16, Colour("bt2020", False, tag_primaries=9, tag_transfer=16, tag_matrix=9, tag_range=1))
-    writer = PictureWriter(f"{tmp_path}/out/", RGB16, tagged, width=61, height=37)
+    tagged = image_colour(RGB16, Colour("bt2020", False, tag_primaries=9, tag_transfer=16, tag_matrix=9, tag_range=1))
+    writer = ImageWriter(f"{tmp_path}/out/", RGB16, tagged, width=61, height=37)
     writer.write(frame(RGB16))
     writer.finish()
     writer.commit()
-    found = probe_pictures(f"{tmp_path}/out", RATE).colour
+    found = probe_images(f"{tmp_path}/out", RATE).colour
     assert (found.matrix, found.tag_primaries, found.tag_transfer) == ("rgb", 9, 16)
 
 
@@ -390,12 +390,12 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=says):
             write(target, [frame(RGB8)])
     with pytest.raises(OutputError, match="at most 16383"):
-        PictureWriter(f"{tmp_path}/a%d.webp", RGB8, plain(RGB8), width=20000, height=10)
+        ImageWriter(f"{tmp_path}/a%d.webp", RGB8, plain(RGB8), width=20000, height=10)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_failing_disk_is_one_line(tmp_path: Path) -> None:
-    writer = PictureWriter(f"{tmp_path}/out/", RGB8, plain(RGB8), width=61, height=37)
+    writer = ImageWriter(f"{tmp_path}/out/", RGB8, plain(RGB8), width=61, height=37)
     writer.part.rmdir()
 
     def fill() -> None:
@@ -411,8 +411,8 @@ def test_a_failing_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_header_agrees_with_the_decoder(tmp_path: Path) -> None:
     """Size and kind from the header alone are what FFmpeg finds in the whole file."""
-    from midframe.video.images.headers import picture_header
-    from midframe.video.images.reader import decode_picture
+    from midframe.video.images.headers import read_image_header
+    from midframe.video.images.reader import decode_image
 
     picture = Image.fromarray(np.stack(noise(RGB8, 53, 29), -1))
     for name, options in (
@@ -426,14 +426,14 @@ def test_header_agrees_with_the_decoder(tmp_path: Path) -> None:
         ("b.webp", {"lossless": True}),
     ):
         picture.save(tmp_path / name, **options)
-        header = picture_header(tmp_path / name)
-        decoded = decode_picture(tmp_path / name)
+        header = read_image_header(tmp_path / name)
+        decoded = decode_image(tmp_path / name)
         assert (header.width, header.height) == (decoded.width, decoded.height) == (53, 29)
         assert header.codec == av.codec.Codec(header.codec, "r").name
 
 
 def test_headers_that_are_cut_anywhere_never_crash(tmp_path: Path) -> None:
-    from midframe.video.images.headers import picture_header
+    from midframe.video.images.headers import read_image_header
 
     for suffix in (".png", ".jpg", ".tif", ".bmp", ".webp"):
         whole = io.BytesIO()
@@ -443,7 +443,7 @@ def test_headers_that_are_cut_anywhere_never_crash(tmp_path: Path) -> None:
             file = tmp_path / f"cut{suffix}"
             file.write_bytes(data[:length])
             try:
-                header = picture_header(file)
+                header = read_image_header(file)
             except ValueError:
                 continue
             assert (header.width, header.height) == (20, 10)

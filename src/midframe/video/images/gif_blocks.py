@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def gif_ends_early(path: str | Path) -> bool:
+def gif_is_truncated(path: str | Path) -> bool:
     """Whether a GIF ends before its trailer, by the lengths of its blocks; the pictures are not decoded.
 
     Raises `OSError` where the file cannot be read. A file that is no GIF at all ends early, too.

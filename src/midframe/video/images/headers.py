@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 @dataclass(frozen=True)
-class PictureHeader:
+class ImageHeader:
     """codec: the name of FFmpeg's decoder; form: how the pixels are stored, in words."""
 
     codec: str
@@ -24,7 +24,7 @@ class PictureHeader:
 _NAMES = {"png": "PNG", "mjpeg": "JPEG", "tiff": "TIFF", "bmp": "BMP", "webp": "WebP"}
 
 
-def picture_header(path: Path) -> PictureHeader:
+def read_image_header(path: Path) -> ImageHeader:
     """Read the header of a PNG, JPEG, TIFF, BMP or WebP file; what it is, is told by its first bytes, not its name.
 
     Raises `ValueError` where it is none of them or its header is cut off, and `OSError` where it cannot be read.
@@ -45,7 +45,7 @@ def picture_header(path: Path) -> PictureHeader:
     return header
 
 
-def _png(file: BinaryIO, start: bytes) -> PictureHeader:
+def _png(file: BinaryIO, start: bytes) -> ImageHeader:
     if start[12:16] != b"IHDR":
         raise ValueError("its header is damaged")
     width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
@@ -59,10 +59,10 @@ def _png(file: BinaryIO, start: bytes) -> PictureHeader:
         if kind in (b"tRNS", b"IDAT", b"IEND"):
             break
         file.seek(length + 4, 1)
-    return PictureHeader("png", width, height, form)
+    return ImageHeader("png", width, height, form)
 
 
-def _jpeg(file: BinaryIO, _start: bytes) -> PictureHeader:
+def _jpeg(file: BinaryIO, _start: bytes) -> ImageHeader:
     file.seek(2)
     while True:
         fill, marker = struct.unpack("BB", file.read(2))
@@ -81,10 +81,10 @@ def _jpeg(file: BinaryIO, _start: bytes) -> PictureHeader:
     sampling = " ".join(f"{file.read(3)[1]:02x}" for _ in range(count))
     known = {"22 11 11": "YUV 4:2:0", "21 11 11": "YUV 4:2:2", "11 11 11": "4:4:4"}
     words = "gray" if count == 1 else known.get(sampling, f"sampling {sampling}")
-    return PictureHeader("mjpeg", width, height, f"{words}, {depth} bit")
+    return ImageHeader("mjpeg", width, height, f"{words}, {depth} bit")
 
 
-def _tiff(file: BinaryIO, start: bytes) -> PictureHeader:
+def _tiff(file: BinaryIO, start: bytes) -> ImageHeader:
     order = "<" if start.startswith(b"II") else ">"
     file.seek(struct.unpack_from(f"{order}I", start, 4)[0])
     (count,) = struct.unpack(f"{order}H", file.read(2))
@@ -107,19 +107,19 @@ def _tiff(file: BinaryIO, start: bytes) -> PictureHeader:
     form = f"{kinds.get(colour, f'colour type {colour}')}{' with alpha' if 338 in fields else ''}"
     bits = "+".join(str(b) for b in dict.fromkeys(fields.get(258, (1,))))
     floating = ", floating point" if 3 in fields.get(339, ()) else ""
-    return PictureHeader("tiff", fields[256][0], fields[257][0], f"{form}, {bits} bit{floating}")
+    return ImageHeader("tiff", fields[256][0], fields[257][0], f"{form}, {bits} bit{floating}")
 
 
-def _bmp(_file: BinaryIO, start: bytes) -> PictureHeader:
+def _bmp(_file: BinaryIO, start: bytes) -> ImageHeader:
     (size,) = struct.unpack_from("<I", start, 14)
     if size == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", start, 18)
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", start, 18)
-    return PictureHeader("bmp", width, abs(height), f"{bits} bits a pixel")
+    return ImageHeader("bmp", width, abs(height), f"{bits} bits a pixel")
 
 
-def _webp(file: BinaryIO, start: bytes) -> PictureHeader:
+def _webp(file: BinaryIO, start: bytes) -> ImageHeader:
     if start[8:12] != b"WEBP":
         raise ValueError("it is not a picture")
     file.seek(12)
@@ -135,9 +135,9 @@ def _webp(file: BinaryIO, start: bytes) -> PictureHeader:
     body = file.read(10)
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", body, 6)
-        return PictureHeader("webp", width & 0x3FFF, height & 0x3FFF, f"lossy{' with alpha' if alpha else ''}")
+        return ImageHeader("webp", width & 0x3FFF, height & 0x3FFF, f"lossy{' with alpha' if alpha else ''}")
     (bits,) = struct.unpack_from("<I", body, 1)
-    return PictureHeader("webp", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, "lossless")
+    return ImageHeader("webp", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, "lossless")
 
 
 _READERS = {

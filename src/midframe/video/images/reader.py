@@ -15,28 +15,28 @@ from midframe.errors import InputError
 from midframe.video.colour import understand
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
-from midframe.video.images.headers import PictureHeader, picture_header
-from midframe.video.images.names import list_pictures, number_parts, picture_name, picture_number
-from midframe.video.images.sequence import Still, read_stills
+from midframe.video.images.headers import ImageHeader, read_image_header
+from midframe.video.images.names import image_name, image_number, list_images, split_pattern
+from midframe.video.images.sequence import DecodedImage, read_image_frames
 from midframe.video.pixels import has_alpha, layout_of, planes_of
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 
 
-def probe_pictures(path: str, rate: Fraction) -> Film:
+def probe_images(path: str, rate: Fraction) -> Film:
     """What the film in a folder or pattern of pictures is: picture k is shown at k/rate.
 
     The headers of all files are compared, and the first picture is decoded. Raises `InputError` where there is no
     picture, where one differs from the first in size or pixel format (it is named), or the first one is broken. A file
     whose header cannot be read is a broken picture: it is named in `problems`, and met again in reading.
     """
-    files = list_pictures(path)
-    first: PictureHeader | None = None
+    files = list_images(path)
+    first: ImageHeader | None = None
     problems = _holes(Path(path).name, files)
     broken = 0
     for file in files:
         try:
-            header = picture_header(file)
+            header = read_image_header(file)
         except (ValueError, OSError) as error:
             broken += 1
             if broken <= 3:
@@ -69,7 +69,7 @@ def probe_pictures(path: str, rate: Fraction) -> Film:
     )
     return Film(
         path=path,
-        container="pictures",
+        container="images",
         index=0,
         codec=first.codec,
         width=picture.width,
@@ -87,7 +87,7 @@ def probe_pictures(path: str, rate: Fraction) -> Film:
     )
 
 
-def read_pictures(
+def read_images(
     film: Film,
     report: ReadReport,
     *,
@@ -98,12 +98,12 @@ def read_pictures(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Frame]:
     """Decode the pictures of a probed film with start <= time < end; the contract of `reader.read_frames`."""
-    files = list_pictures(film.path)
+    files = list_images(film.path)
     if film.ticks is None or len(files) != len(film.ticks):
         raise InputError(f"{film.path}: the number of pictures has changed since they were looked at")
 
-    def load(k: int) -> Still:
-        picture = decode_picture(files[k], film.codec)
+    def load(k: int) -> DecodedImage:
+        picture = decode_image(files[k], film.codec)
         found = (picture.width, picture.height, picture.format.name)
         if found != (film.width, film.height, film.pixel_format):
             raise InputError(f"{files[k]} is {found[0]}x{found[1]} {found[2]}, unlike the pictures before it")
@@ -111,7 +111,7 @@ def read_pictures(
 
     with DamageLog({film.codec}) as log:
         try:
-            yield from read_stills(
+            yield from read_image_frames(
                 film,
                 report,
                 load,
@@ -125,10 +125,10 @@ def read_pictures(
             report.messages.update(log.messages)
 
 
-def decode_picture(file: Path, codec: str | None = None) -> av.VideoFrame:
+def decode_image(file: Path, codec: str | None = None) -> av.VideoFrame:
     """Decode one picture file; raises `InputError`, naming it, where it is broken in any way that can be told."""
     try:
-        codec = codec or picture_header(file).codec
+        codec = codec or read_image_header(file).codec
         data = file.read_bytes()
         # The decoder fills what is missing at the end of a JPEG with gray and says nothing.
         if codec == "mjpeg" and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0:
@@ -147,19 +147,19 @@ def decode_picture(file: Path, codec: str | None = None) -> av.VideoFrame:
 
 def _holes(pattern: str, files: list[Path]) -> list[str]:
     """What is missing in the numbering of a pattern, in words."""
-    if number_parts(pattern) is None:
+    if split_pattern(pattern) is None:
         return []
-    numbers = [number for file in files if (number := picture_number(pattern, file.name)) is not None]
+    numbers = [number for file in files if (number := image_number(pattern, file.name)) is not None]
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if not missing:
         return []
     after = next(a for a, b in itertools.pairwise(numbers) if b != a + 1)
-    return [f"{missing} pictures are missing in the numbering, the first after {picture_name(pattern, after)}"]
+    return [f"{missing} pictures are missing in the numbering, the first after {image_name(pattern, after)}"]
 
 
 def _decodable(file: Path, codec: str) -> av.VideoFrame | None:
     try:
-        return decode_picture(file, codec)
+        return decode_image(file, codec)
     except InputError:
         return None
 

@@ -14,14 +14,14 @@ from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 
-Still = tuple[tuple[Plane, ...], Layout, Plane | None]
+DecodedImage = tuple[tuple[Plane, ...], Layout, Plane | None]
 """Planes, their layout, and the alpha plane where there is one."""
 
 
-def read_stills(
+def read_image_frames(
     film: Film,
     report: ReadReport,
-    load: Callable[[int], Still],
+    load: Callable[[int], DecodedImage],
     *,
     start: Fraction | None,
     end: Fraction | None,

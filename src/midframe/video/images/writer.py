@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,19 +15,19 @@ import av.error
 from midframe.errors import OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
-from midframe.video.images.headers import picture_header
-from midframe.video.images.names import is_pictures, list_pictures, matching, output_pattern, picture_name
-from midframe.video.images.reader import decode_picture, reason
+from midframe.video.images.headers import read_image_header
+from midframe.video.images.names import image_name, is_image_sequence, list_images, matching, output_pattern
+from midframe.video.images.reader import decode_image, reason
 from midframe.video.pixels import frame_of, planes_of
 from midframe.video.sink import check_target, part_path, put_in_place, write_error
 
 
-class PictureWriter:
+class ImageWriter:
     """Writes frames as numbered pictures; a `Sink`.
 
     target: a folder (a name that ends in a slash, or an existing folder: PNG files 00001.png, 00002.png, ...) or a
-    pattern with one number such as `out/frame%05d.jpg`, always counted from 1. layout, colour: those of `layout_for`
-    and `colour_for`. PNG, TIFF, BMP and WebP are lossless; JPEG has the finest quantisation of FFmpeg's encoder
+    pattern with one number such as `out/frame%05d.jpg`, always counted from 1. layout, colour: those of `image_layout`
+    and `image_colour`. PNG, TIFF, BMP and WebP are lossless; JPEG has the finest quantisation of FFmpeg's encoder
     (between Pillow's quality 96 and 97). Everything is written into the folder `NAME.PID.part` first.
 
     Raises `OutputError` where there are such pictures already, or anything in the folder, unless `overwrite` is set:
@@ -62,7 +63,7 @@ class PictureWriter:
 
     def commit(self) -> None:
         self._check()
-        names = [picture_name(self.pattern, k) for k in range(1, self.count + 1)]
+        names = [image_name(self.pattern, k) for k in range(1, self.count + 1)]
         try:
             if not self.folder.exists():
                 self.part.rename(self.folder)
@@ -84,7 +85,7 @@ class PictureWriter:
         try:
             for packet in self.context.encode(picture):
                 self.count += 1
-                (self.part / picture_name(self.pattern, self.count)).write_bytes(packet)
+                (self.part / image_name(self.pattern, self.count)).write_bytes(packet)
         except (av.error.FFmpegError, OSError) as error:
             raise write_error(self.target, error) from None
 
@@ -108,8 +109,8 @@ class PictureWriter:
             raise OutputError(f"there are pictures named {self.pattern} in {self.folder}; --overwrite replaces them")
 
 
-def save_picture(frame: Frame, colour: Colour, target: str, *, overwrite: bool = False) -> None:
-    """Write one frame, in a layout of `layout_for` and the colours of `colour_for`, as a picture file.
+def save_image(frame: Frame, colour: Colour, target: str, *, overwrite: bool = False) -> None:
+    """Write one frame, in a layout of `image_layout` and the colours of `image_colour`, as a picture file.
 
     Raises `OutputError` where it cannot be written, or exists and `overwrite` is not set.
     """
@@ -125,13 +126,13 @@ def save_picture(frame: Frame, colour: Colour, target: str, *, overwrite: bool =
     put_in_place(part, target, overwrite)
 
 
-def layout_for(path: str, layout: Layout) -> Layout:
+def image_layout(path: str, layout: Layout) -> Layout:
     """The layout that a picture, or pictures, of this name are written in, for a film of that layout.
 
     PNG and TIFF hold gray and RGB of 8 bits, and of 16 for everything deeper; BMP and WebP RGB of 8 bits; JPEG 4:2:0,
     4:2:2 and 4:4:4 and gray of 8 bits. More bits come by conversion of colours, where the peak becomes 65535.
     """
-    suffix = Path(output_pattern(path)[1] if is_pictures(path) else path).suffix.lower()
+    suffix = Path(output_pattern(path)[1] if is_image_sequence(path) else path).suffix.lower()
     if suffix in (".jpg", ".jpeg"):
         if layout.family == "gray":
             return Layout("gray", 8)
@@ -142,8 +143,8 @@ def layout_for(path: str, layout: Layout) -> Layout:
     return Layout("gray" if layout.family == "gray" else "rgb", 8 if layout.depth == 8 else 16)
 
 
-def colour_for(layout: Layout, colour: Colour) -> Colour:
-    """What the code values of pictures in a layout of `layout_for` mean: full range, and JPEG's matrix for YUV.
+def image_colour(layout: Layout, colour: Colour) -> Colour:
+    """What the code values of pictures in a layout of `image_layout` mean: full range, and JPEG's matrix for YUV.
 
     The primaries and transfer of the film's `colour` stay as they are.
     """
@@ -152,26 +153,28 @@ def colour_for(layout: Layout, colour: Colour) -> Colour:
     return replace(colour, matrix=name, full_range=True, siting="centre", guessed=(), tag_matrix=matrix, tag_range=2)
 
 
-def read_back(path: Path) -> int:
-    """How many whole-headed pictures a folder that was written holds; raises `OutputError` for any other file in it."""
+def count_frames(path: Path) -> int:
+    """Return the number of pictures in a written folder. Raises `OutputError` if a file's header is not a picture's."""
     files = list(path.iterdir())
     for file in files:
         try:
-            picture_header(file)
+            read_image_header(file)
         except (ValueError, OSError) as error:
             raise OutputError(f"{file.name} did not come out as a picture: {reason(error)}") from None
     return len(files)
 
 
-def decode_frame(path: Path, k: int) -> Frame:
-    """The k-th picture (from 0) of a folder that was written; its time is k."""
-    planes, layout, _ = planes_of(decode_picture(list_pictures(f"{path}/")[k]))
-    return Frame(planes, layout, Fraction(k))
+def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
+    """Decode the pictures of a written folder with the given indices, from 0. The time of each is its index."""
+    files = list_images(f"{path}/")
+    for index in indices:
+        planes, layout, _ = planes_of(decode_image(files[index]))
+        yield Frame(planes, layout, Fraction(index))
 
 
 def _encoder(target: str, suffix: str, layout: Layout, width: int, height: int) -> av.VideoCodecContext:
     """An encoder for pictures of one type, layout and size."""
-    held = layout_for(target, layout)
+    held = image_layout(target, layout)
     if held != layout:
         raise SettingError(f"pictures of type {suffix} hold {held.describe()}, not {layout.describe()}")
     codec, pixel_format, options = _encoding(suffix.lower(), layout)

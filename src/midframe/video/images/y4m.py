@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -112,7 +113,7 @@ def y4m_layout(layout: Layout) -> Layout:
     return Layout("yuv", layout.depth)
 
 
-def read_back(path: Path) -> list[Fraction]:
+def frame_times(path: Path) -> list[Fraction]:
     """The times of all frames of a y4m file; raises `OutputError` where it is not whole."""
     with path.open("rb") as file:
         header = file.readline(1000)
@@ -130,19 +131,33 @@ def read_back(path: Path) -> list[Fraction]:
     return [k / rate for k in range(count)]
 
 
-def decode_frame(path: Path, k: int) -> Frame:
-    """The k-th frame (from 0) of a y4m file, read by FFmpeg."""
+def count_frames(path: Path) -> int:
+    """Return the number of frames of a y4m file. Raises `OutputError` if the file is not whole."""
+    return len(frame_times(path))
+
+
+def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
+    """Decode the frames of a y4m file with the given indices, which rise from 0, by FFmpeg.
+
+    Raises `OutputError` if there is no frame of that index.
+    """
+    wanted = iter(indices)
+    index = next(wanted, None)
     with av.open(str(path), format="yuv4mpegpipe") as container:
         stream = container.streams.video[0]
-        for at, packet in enumerate(container.demux(stream)):
-            if at == k and packet.size:
+        for number, packet in enumerate(container.demux(stream)):
+            if index is None:
+                return
+            if number == index and packet.size:
                 picture = next(iter(packet.decode()))
                 assert picture.pts is not None
                 assert picture.time_base is not None
                 planes, layout, _ = planes_of(picture)
                 planes = tuple(plane.copy() for plane in planes)
-                return Frame(planes, layout, picture.pts * Fraction(picture.time_base))
-    raise OutputError(f"{path} has no frame {k}")
+                yield Frame(planes, layout, picture.pts * Fraction(picture.time_base))
+                index = next(wanted, None)
+    if index is not None:
+        raise OutputError(f"{path} has no frame {index}")
 
 
 _CHROMA = {(1, 1): "420", (1, 0): "422", (0, 0): "444"}
