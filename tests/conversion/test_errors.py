@@ -191,9 +191,8 @@ def test_a_full_disk(share: float, film_factory: Callable[..., Path], tmp_path: 
 def test_a_writer_that_throws(
     place: str, error: Exception, film_factory: Callable[..., Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from midframe.video.writer import FilmWriter, put_in_place, write_error
-
-    assert put_in_place
+    from midframe.files import write_error
+    from midframe.video.writer import FilmWriter
 
     def throw(*_: object) -> None:
         raise write_error(out, error) if isinstance(error, OSError) else error

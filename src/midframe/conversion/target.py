@@ -7,13 +7,14 @@ from pathlib import Path
 
 from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
+from midframe.files import part_path
 from midframe.video.images.animation import loop_count
 from midframe.video.images.gif import GifWriter
 from midframe.video.images.webp_writer import WebpWriter
 from midframe.video.images.writer import ImageWriter
 from midframe.video.images.y4m import Y4mWriter
 from midframe.video.remuxer import Remuxer
-from midframe.video.sink import Sink, part_path
+from midframe.video.sink import Sink
 from midframe.video.writer import FilmWriter
 
 

@@ -7,13 +7,13 @@ import http.client
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from midframe.errors import InputError, OutputError, SettingError
+from midframe.errors import InputError, SettingError, error_reason
+from midframe.files import atomic_write, write_error
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,22 @@ def fetch(
     if target.is_file() and _checksum(target).startswith(remote.sha256):
         return target
     source = url or remote.url
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     digest, done = hashlib.sha256(), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            for chunk, total in _chunks(source, target, timeout):
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                progress(done, total)
+    except OSError as error:
+        raise write_error(target, error) from error
+    with atomic_write(target) as file:
+        for chunk, total in _chunks(source, target, timeout):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done, total)
         if not digest.hexdigest().startswith(remote.sha256):
             raise InputError(
                 f"{source} gave another file than {name}: its SHA-256 begins with {digest.hexdigest()[:16]}, "
                 f"{remote.sha256} is needed; nothing was kept"
             )
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return target
 
 
@@ -124,5 +119,5 @@ def _checksum(path: Path) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {error.reason}"
-    reason = error.reason if isinstance(error, URLError) else error
-    return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
+    cause = error.reason if isinstance(error, URLError) else error
+    return error_reason(cause) if isinstance(cause, BaseException) else str(cause)

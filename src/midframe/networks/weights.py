@@ -8,7 +8,6 @@ and `data` (what it was trained on, in words). A model card (Markdown) of the sa
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import OutputError, SettingError, WeightsError
+from midframe.errors import SettingError, WeightsError
+from midframe.files import atomic_write
 from midframe.networks.base import InterpolationNetwork
 
 FORMAT = "midframe-weights/1"
@@ -138,13 +138,8 @@ def save_weights(
         }
     except (TypeError, ValueError) as error:
         raise SettingError(f"the training summary of a weights file must be JSON: {error}") from error
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(save(tensors, metadata))
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    with atomic_write(path) as file:
+        file.write(save(tensors, metadata))
     return read_info(path)
 
 

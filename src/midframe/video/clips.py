@@ -19,12 +19,11 @@ import av
 import av.container
 import av.error
 
-from midframe.errors import InputError
+from midframe.errors import InputError, error_reason
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
 from midframe.video.pixels import planes_of
 from midframe.video.probe import Film, decoding, describe_first, film_stream, first_frame, open_container
-from midframe.video.scan import reason
 
 
 @dataclass
@@ -168,7 +167,7 @@ class Excerpts:
                     packet = next(packets, None)
                     pictures = [] if packet is None else packet.decode()
                 except (av.error.FFmpegError, OSError) as error:
-                    messages[reason(error)] += 1
+                    messages[error_reason(error)] += 1
                     continue
                 if packet is None:
                     return

@@ -16,13 +16,13 @@ import av.container
 import av.error
 import av.stream
 
-from midframe.errors import Cancelled, InputError
+from midframe.errors import Cancelled, InputError, error_reason
 from midframe.video.colour import Colour, understand
 from midframe.video.containers import demuxer_named
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Layout
 from midframe.video.pixels import has_alpha, layout_of
-from midframe.video.scan import StreamInfo, is_cover, reason, scan
+from midframe.video.scan import StreamInfo, is_cover, scan
 
 __all__ = ["Film", "Hdr", "StreamInfo", "open_container", "probe"]
 
@@ -134,7 +134,7 @@ def open_container(path: str) -> av.container.InputContainer:
     except PermissionError:
         raise InputError(f"{path} cannot be read: permission denied") from None
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        why = "it is empty" if where.is_file() and where.stat().st_size == 0 else reason(error)
+        why = "it is empty" if where.is_file() and where.stat().st_size == 0 else error_reason(error)
         raise InputError(f"{path} is not a film that can be read: {why}") from None
     if demuxer_named(container.format.name).text:
         container.close()
@@ -175,7 +175,7 @@ def first_frame(
                     trouble = error
     except (av.error.FFmpegError, OSError) as error:
         trouble = error
-    why = f": {reason(trouble)}" if trouble else ""
+    why = f": {error_reason(trouble)}" if trouble else ""
     raise InputError(f"{path}: no picture of its {stream.codec_context.name} stream can be decoded{why}")
 
 

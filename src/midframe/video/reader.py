@@ -15,13 +15,12 @@ import av.container
 import av.error
 import numpy as np
 
-from midframe.errors import Cancelled, InputError
+from midframe.errors import Cancelled, InputError, error_reason
 from midframe.video.damage import DamageLog
 from midframe.video.deinterlace import Deinterlace, deinterlaced
 from midframe.video.frame import Frame, Plane
 from midframe.video.pixels import planes_of
 from midframe.video.probe import Film, decoding, describe_first, first_frame, open_container, read_side_data
-from midframe.video.scan import reason
 
 __all__ = ["Deinterlace", "ReadReport", "read_frames", "read_pipe", "require_whole"]
 
@@ -87,7 +86,7 @@ def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]
         pipe = _Pipe(path)
         container = av.open(pipe, "r", format="yuv4mpegpipe")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{name} is not a y4m stream: {reason(error)}") from None
+        raise InputError(f"{name} is not a y4m stream: {error_reason(error)}") from None
     stream = container.streams.video[0]
     first = first_frame(container, stream, name)
     film = describe_first(container, stream, first, name)
@@ -219,13 +218,13 @@ class _Reading:
                     raise Cancelled("stopped")
                 yield packet
         except (av.error.FFmpegError, OSError) as error:
-            self.report.messages[f"reading stopped: {reason(error)}"] += 1
+            self.report.messages[f"reading stopped: {error_reason(error)}"] += 1
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
         try:
             return packet.decode()
         except av.error.FFmpegError as error:
-            self.report.messages[f"{self.film.codec}: {reason(error)}"] += 1
+            self.report.messages[f"{self.film.codec}: {error_reason(error)}"] += 1
             return []
 
     def _alike(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:

@@ -19,7 +19,7 @@ import av.container
 import av.error
 import av.stream
 
-from midframe.errors import Cancelled
+from midframe.errors import Cancelled, error_reason
 from midframe.video.containers import demuxer_named
 from midframe.video.images.gif_blocks import gif_is_truncated
 
@@ -97,7 +97,7 @@ def scan(
             if packet.stream_index == index:
                 packets.take(packet)
     except (av.error.FFmpegError, OSError) as error:
-        stopped = reason(error)
+        stopped = error_reason(error)
     problems = [f"packets marked as damaged: {corrupt}"] if corrupt else []
     missing = _missing_seconds(container, film, tallies)
     early = f"reading stopped: {stopped}" if stopped else None
@@ -152,12 +152,6 @@ def shows_a_frame(codec: str, payload: bytes) -> bool:
         show_existing_frame, show_frame = bits >> at - 1 & 1, bits >> at - 3 & 1
         return bool(show_existing_frame or show_frame)
     return True
-
-
-def reason(error: BaseException | None) -> str:
-    """What FFmpeg says, without its number and the path again."""
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).split("; last error log")[0].strip() or type(error).__name__
 
 
 @dataclass

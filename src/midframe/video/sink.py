@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 from midframe.errors import OutputError
+from midframe.files import write_error
 from midframe.video.frame import Frame
 
 
@@ -39,14 +39,6 @@ class Sink(Protocol):
     def abort(self) -> None: ...
 
 
-def part_path(target: str | Path) -> Path:
-    """The name beside its target under which an output is written: `NAME.PID.part`."""
-    target = Path(target)
-    if target.is_dir():  # "." has no name, and a link may lead to another disk
-        target = target.resolve()
-    return target.with_name(f"{target.name}.{os.getpid()}.part")
-
-
 def check_target(target: str | Path, overwrite: bool) -> None:
     """Raise `OutputError` where a file cannot be put there: its folder is missing, or it exists already."""
     target = Path(target)
@@ -65,13 +57,3 @@ def put_in_place(part: Path, target: str | Path, overwrite: bool) -> None:
         part.replace(target)
     except OSError as error:
         raise write_error(target, error) from None
-
-
-def write_error(target: str | Path, error: BaseException) -> OutputError:
-    """What went wrong in writing, in one line."""
-    if getattr(error, "errno", None) == 28:
-        return OutputError(f"{target} cannot be written: no space left on the disk")
-    if isinstance(error, BrokenPipeError):
-        return OutputError(f"{target} cannot be written: the program that read it has ended")
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return OutputError(f"{target} cannot be written: {reason}")

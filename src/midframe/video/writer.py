@@ -20,6 +20,7 @@ import av.stream
 import numpy as np
 
 from midframe.errors import MidframeError, SettingError
+from midframe.files import part_path, sync_file, write_error
 from midframe.video.colour import Colour
 from midframe.video.containers import Container
 from midframe.video.damage import DamageLog
@@ -27,7 +28,7 @@ from midframe.video.encoders import Encoder, suitable_encoders
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.pixels import frame_of
 from midframe.video.remuxer import Remuxer
-from midframe.video.sink import part_path, put_in_place, write_error
+from midframe.video.sink import put_in_place
 from midframe.video.streams import has_custom_keys, includes_cover_art
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ class FilmWriter:
             self.remuxer.finish(self._output)
             self._output.close()
             self._output = None
-            with self.part.open("rb+") as file:
-                os.fsync(file.fileno())  # a full disk may show itself only now
+            sync_file(self.part)  # a full disk may show itself only now
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._as_output_error(error) from None
 

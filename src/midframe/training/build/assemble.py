@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from midframe.errors import InputError
+from midframe.files import atomic_write
 from midframe.training.build.clips import NOTES
 from midframe.training.build.films import Listed
 from midframe.training.build.settings import DatasetSettings
@@ -68,14 +69,14 @@ def assemble(
         chosen.sort(key=lambda sample: _drawn(settings.seed, sample.key))
         for number, content in enumerate(_portions(chosen, settings.shard_megabytes * 1_000_000)):
             name = f"{split}-{number:06d}.tar"
-            with in_place_of(out / name, work) as file:
+            with atomic_write(out / name, part=work / f"{name}.part") as file:
                 write_shard(file, (Sample(s.key, _frames(s), s.info) for s in content))
             shards.append({"name": name, "samples": len(content), "bytes": (out / name).stat().st_size})
             place |= {sample.key: name for sample in content}
     for stale in {path.name for path in out.glob("*-*.tar")} - {str(shard["name"]) for shard in shards}:
         (out / stale).unlink()
     lines = list(_manifest(films, left_out, samples, held, place))
-    with in_place_of(out / "manifest.jsonl", work) as file:
+    with atomic_write(out / "manifest.jsonl", part=work / "manifest.jsonl.part") as file:
         file.writelines(to_json(line) + b"\n" for line in lines)
     described = {
         "format": FORMAT,
@@ -84,7 +85,7 @@ def assemble(
         "films": [film.film for film in films],
         "shards": shards,
     }
-    with in_place_of(out / DESCRIPTION, work) as file:
+    with atomic_write(out / DESCRIPTION, part=work / f"{DESCRIPTION}.part") as file:
         file.write(json.dumps(described, indent=1, ensure_ascii=False).encode() + b"\n")
     return described
 
@@ -102,17 +103,6 @@ def held_back(films: Sequence[Film], settings: DatasetSettings) -> set[str]:
     count = 0 if settings.held == 0 or len(films) < 2 else max(1, round(settings.held * len(films)))
     ranked = sorted((film.film for film in films), key=lambda film: _drawn(settings.seed, film))
     return set(ranked[:count])
-
-
-@contextmanager
-def in_place_of(path: Path, work: Path) -> Iterator[BinaryIO]:
-    """Write a file that appears under its name when it is whole, and on the disk."""
-    part = work / f"{path.name}.part"
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def read_notes(piece: Path) -> dict[str, Any]:

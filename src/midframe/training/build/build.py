@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from midframe.errors import InputError, OutputError, SettingError
-from midframe.training.build.assemble import Film, assemble, in_place_of, read_notes
+from midframe.files import atomic_write
+from midframe.training.build.assemble import Film, assemble, read_notes
 from midframe.training.build.clips import Cut, Job, Look
 from midframe.training.build.films import Listed, find_films, identify
 from midframe.training.build.pool import Results, local_pool
@@ -148,7 +149,7 @@ class _Run:
                 self.count(job)
         self.say(stage, before, len(jobs))
         for number, (job, result) in enumerate(do(missing), start=before + 1):
-            with in_place_of(self.work / job.result, self.work) as file:
+            with atomic_write(self.work / job.result, part=self.work / f"{job.result}.part") as file:
                 file.write(result)
             if isinstance(job, Cut):
                 self.count(job)
@@ -227,7 +228,7 @@ def _work_folder(out: Path, settings: DatasetSettings) -> Iterator[Path]:
             if noted.is_file():
                 _same_settings(out, json.loads(noted.read_bytes()), settings)
             else:
-                with in_place_of(noted, work) as file:
+                with atomic_write(noted, part=work / f"{noted.name}.part") as file:
                     file.write(json.dumps(settings.json()).encode())
             yield work
     except OSError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from midframe.errors import InputError, OutputError
+from midframe.errors import InputError
+from midframe.files import atomic_write, write_error
 
 FORMAT = "midframe-checkpoint/1"
 
@@ -16,19 +16,14 @@ FORMAT = "midframe-checkpoint/1"
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a run's state: tensors, numbers, strings, lists and dictionaries of them.
 
-    The file is written beside `path`, reaches the disk, and takes its name in one step: who is killed at any moment
-    finds the last whole one. Raises `OutputError`.
+    The file replaces the previous one in one step: a process killed at any moment leaves a complete checkpoint.
+    Raises `OutputError`.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with atomic_write(path) as file:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    except RuntimeError as error:  # torch.save reports a full disk so
+        raise write_error(path, error) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

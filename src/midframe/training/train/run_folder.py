@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from midframe.errors import DeviceError, InputError, OutputError
+from midframe.files import atomic_write
 from midframe.training.config import Config, tables
 
 CONFIG, ENVIRONMENT, LOG = "config.json", "environment.json", "log.jsonl"
@@ -57,11 +58,11 @@ class Log:
 
     def __init__(self, out: Path, step: int) -> None:
         self.out = out
-        path, part = out / LOG, out / f"{LOG}.part"
+        path = out / LOG
         kept = [line for line in read_log(out) if line["step"] <= step] if path.exists() else []
         try:
-            part.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
-            part.replace(path)
+            with atomic_write(path) as file:
+                file.writelines(f"{json.dumps(line)}\n".encode() for line in kept)
             self.file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}") from error

@@ -16,8 +16,9 @@ import av.container
 import av.error
 
 from midframe.errors import OutputError
+from midframe.files import part_path, write_error
 from midframe.video.frame import Frame, Layout
-from midframe.video.sink import check_target, part_path, put_in_place, write_error
+from midframe.video.sink import check_target, put_in_place
 
 ANIMATION_LAYOUT = Layout("rgb", 8)
 """The layout of the frames that both writers take."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import av.error
 
-from midframe.errors import InputError
+from midframe.errors import InputError, error_reason
 from midframe.video.colour import understand
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
@@ -40,7 +40,7 @@ def probe_images(path: str, rate: Fraction) -> Film:
         except (ValueError, OSError) as error:
             broken += 1
             if broken <= 3:
-                problems.append(f"{file.name} cannot be read: {reason(error)}")
+                problems.append(f"{file.name} cannot be read: {error_reason(error)}")
             continue
         first = first or header
         if header != first:
@@ -139,7 +139,7 @@ def decode_image(file: Path, codec: str | None = None) -> av.VideoFrame:
         context.options = {} if codec == "tiff" else {"err_detect": "crccheck+bitstream+buffer+explode"}
         pictures = [*context.decode(av.Packet(data)), *context.decode(None)] if data else []
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be decoded: {reason(error)}") from None
+        raise InputError(f"{file} cannot be decoded: {error_reason(error)}") from None
     if not pictures:
         raise InputError(f"{file} cannot be decoded: there is no picture in it")
     return pictures[0]
@@ -162,8 +162,3 @@ def _decodable(file: Path, codec: str) -> av.VideoFrame | None:
         return decode_image(file, codec)
     except InputError:
         return None
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong, without numbers and paths."""
-    return str(getattr(error, "strerror", None) or error).strip() or type(error).__name__

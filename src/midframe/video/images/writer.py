@@ -12,14 +12,15 @@ from pathlib import Path
 import av
 import av.error
 
-from midframe.errors import OutputError, SettingError
+from midframe.errors import OutputError, SettingError, error_reason
+from midframe.files import atomic_write, part_path, write_error
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.images.headers import read_image_header
 from midframe.video.images.names import image_name, is_image_sequence, list_images, matching, output_pattern
-from midframe.video.images.reader import decode_image, reason
+from midframe.video.images.reader import decode_image
 from midframe.video.pixels import frame_of, planes_of
-from midframe.video.sink import check_target, part_path, put_in_place, write_error
+from midframe.video.sink import check_target
 
 
 class ImageWriter:
@@ -116,14 +117,13 @@ def save_image(frame: Frame, colour: Colour, target: str, *, overwrite: bool = F
     """
     check_target(target, overwrite)
     context = _encoder(target, Path(target).suffix, frame.layout, frame.width, frame.height)
-    part = part_path(target)
     try:
         packets = [*context.encode(_picture(frame, colour, str(context.pix_fmt))), *context.encode(None)]
-        part.write_bytes(b"".join(bytes(packet) for packet in packets))
-    except (av.error.FFmpegError, OSError) as error:
-        part.unlink(missing_ok=True)
+    except av.error.FFmpegError as error:
         raise write_error(target, error) from None
-    put_in_place(part, target, overwrite)
+    with atomic_write(target) as file:
+        file.writelines(bytes(packet) for packet in packets)
+        check_target(target, overwrite)
 
 
 def image_layout(path: str, layout: Layout) -> Layout:
@@ -160,7 +160,7 @@ def count_frames(path: Path) -> int:
         try:
             read_image_header(file)
         except (ValueError, OSError) as error:
-            raise OutputError(f"{file.name} did not come out as a picture: {reason(error)}") from None
+            raise OutputError(f"{file.name} did not come out as a picture: {error_reason(error)}") from None
     return len(files)
 
 

@@ -14,10 +14,11 @@ import av.error
 import numpy as np
 
 from midframe.errors import OutputError, SettingError
+from midframe.files import part_path, write_error
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.pixels import planes_of
-from midframe.video.sink import check_target, part_path, put_in_place, write_error
+from midframe.video.sink import check_target, put_in_place
 
 
 class Y4mWriter:
