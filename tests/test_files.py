@@ -34,7 +34,7 @@ def test_the_data_reach_the_disk_before_the_file_takes_its_name(
     assert sizes_at_sync == [(3, False)]
 
 
-@pytest.mark.parametrize("error", [ArithmeticError("no result"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize("error", [ArithmeticError("no result"), KeyboardInterrupt("stop")], ids=["error", "interrupt"])
 def test_an_exception_in_the_block_leaves_the_old_file_and_passes_through(error: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(b"old")
