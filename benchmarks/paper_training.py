@@ -95,7 +95,7 @@ def main() -> None:
         for precision in ("float32", "bfloat16")
     }
     data = triplets(options.data, "train", options.windows)
-    held = triplets(options.data, "held", TRIPLETS)
+    held = triplets(options.data, "validation", TRIPLETS)
     load = os.getloadavg()
     clocks = [time.process_time()]
     stopped: list[int] = []
@@ -128,7 +128,7 @@ def main() -> None:
             "batch": config.batch,
             "crop": options.crop,
             "windows": len(data.windows),
-            "films": len(data.names),
+            "films": len(data.film_names),
             "rate": config.optimiser.rate,
             "warmup": options.warmup,
             "initialisation": options.initialisation,
@@ -169,7 +169,7 @@ def triplets(folder: Path, split: Any, most: int) -> Any:
     import numpy as np
     import torch
 
-    from midframe.training.data.memory import Packed
+    from midframe.training.data.dataset import InMemoryDataset
     from midframe.training.data.shards import decode, read_shards
 
     count = sum(1 for _ in read_shards(folder, split))
@@ -184,7 +184,7 @@ def triplets(folder: Path, split: Any, most: int) -> Any:
             motions.append(float(sample.info["motion"]) / (len(sample.frames) - 1))
     names = tuple(sorted(set(films)))
     numbers = torch.tensor([names.index(name) for name in films])
-    return Packed(tuple(windows), numbers, names, torch.tensor(motions))
+    return InMemoryDataset(tuple(windows), numbers, names, torch.tensor(motions))
 
 
 def samples(data: Any, config: Any, steps: int) -> Iterator[Any]:

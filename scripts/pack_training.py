@@ -31,13 +31,13 @@ from typing import Any
 from midframe.errors import MidframeError, SettingError
 from midframe.training.config import Config, read_config, tables
 from midframe.training.data.samples import augmentation_of
-from midframe.training.data.shards import Sample, Split, decode, read_shards, stored_size, write_shard
+from midframe.training.data.shards import ShardSample, Split, decode, read_shards, stored_size, write_shard
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST, FORMAT = "pack.json", "midframe-pack/1"
 VGG = "vgg19.safetensors"
 SCRIPTS = ("scripts/train_on_gpu.py", "scripts/pieces.py", "benchmarks/triplets.py")
-SPLITS: tuple[tuple[Split, float], ...] = (("held", 0.1), ("train", 1.0))
+SPLITS: tuple[tuple[Split, float], ...] = (("validation", 0.1), ("train", 1.0))
 """In this order, and how much of the room that is left each may take."""
 ENDING = 10_240
 """Bytes that end a tar file at most."""
@@ -153,7 +153,7 @@ class Frames:
 
     quality: int | None = None
 
-    def of(self, sample: Sample) -> Sample:
+    def of(self, sample: ShardSample) -> ShardSample:
         if self.quality is None:
             return sample
         import cv2
@@ -161,7 +161,7 @@ class Frames:
         how = [cv2.IMWRITE_JPEG_QUALITY, self.quality]
         how += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
         coded = (cv2.imencode(".jpg", decode(frame)[:, :, ::-1], how)[1].tobytes() for frame in sample.frames)
-        return Sample(sample.key, tuple(coded), sample.info)
+        return ShardSample(sample.key, tuple(coded), sample.info)
 
 
 def copy_samples(data: Path, out: Path, limit: int, quality: int, crop: int) -> dict[str, Any]:
@@ -194,14 +194,14 @@ def copy_samples(data: Path, out: Path, limit: int, quality: int, crop: int) -> 
     return told
 
 
-def holds(sample: Sample, crop: int) -> bool:
+def holds(sample: ShardSample, crop: int) -> bool:
     """Whether a crop of this side can be cut out of its frames."""
     return min(decode(sample.frames[0]).shape[:2]) >= crop
 
 
-def chosen(samples: Sequence[Sample], frames: Frames, room: int) -> Iterator[Sample]:
+def chosen(samples: Sequence[ShardSample], frames: Frames, room: int) -> Iterator[ShardSample]:
     """Samples that take no more than `room` bytes in a shard: a film gives one in turn, spread over it."""
-    films: dict[str, list[Sample]] = {}
+    films: dict[str, list[ShardSample]] = {}
     for sample in sorted(samples, key=lambda sample: sample.key):
         films.setdefault(str(sample.info["name"]), []).append(sample)
     turns = zip_longest(*(spread(film) for film in films.values()))
@@ -214,7 +214,7 @@ def chosen(samples: Sequence[Sample], frames: Frames, room: int) -> Iterator[Sam
         yield coded
 
 
-def spread(samples: Sequence[Sample]) -> list[Sample]:
+def spread(samples: Sequence[ShardSample]) -> list[ShardSample]:
     """All of them, in an order of which every beginning is spread evenly: steps of the golden ratio."""
     places = sorted(range(len(samples)), key=lambda k: (k * 0.6180339887498949) % 1)
     order = sorted(range(len(samples)), key=lambda k: places[k])

@@ -105,7 +105,7 @@ def training(given: argparse.Namespace, began: float) -> dict[str, Any]:
 
     import midframe
     from midframe.errors import Cancelled
-    from midframe.training.data.memory import read_packed
+    from midframe.training.data.dataset import load_dataset
     from midframe.training.train.loop import Progress, train
     from midframe.training.train.run_folder import environment, read_log
 
@@ -120,7 +120,7 @@ def training(given: argparse.Namespace, began: float) -> dict[str, Any]:
         Guided.forward_levels = torch.compile(Guided.forward_levels, dynamic=False)  # type: ignore[method-assign]
     expand(given.run)
     going_on = (given.run / "checkpoint.pt").is_file()
-    data, held = (read_packed(["data"], split, threads=os.cpu_count() or 2) for split in ("train", "held"))
+    data, held = (load_dataset(["data"], split, threads=os.cpu_count() or 2) for split in ("train", "validation"))
     deadline = began + 60 * given.minutes - (0 if given.dry_run else ASIDE)
     config, ending = ends(given, deadline, going_on)
     before = read_log(given.run) if going_on else []
@@ -146,7 +146,7 @@ def training(given: argparse.Namespace, began: float) -> dict[str, Any]:
         over = True
     except Cancelled:
         over = False
-        write_unfinished(given.run, data.names)
+        write_unfinished(given.run, data.film_names)
     lines = [line for line in read_log(given.run) if line["kind"] == "train"]
     own = [line for line in lines if line["samples"] > max((line["samples"] for line in before), default=0)]
     return {

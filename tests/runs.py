@@ -17,8 +17,8 @@ from films.scenes import texture
 from midframe.networks.vgg import random_vgg19
 from midframe.training.build.pictures import encode
 from midframe.training.config import PRESETS, Config
-from midframe.training.data.memory import Packed
-from midframe.training.data.shards import Sample, write_shard
+from midframe.training.data.dataset import InMemoryDataset
+from midframe.training.data.shards import ShardSample, write_shard
 from midframe.training.train.run_folder import CHECKPOINT, read_log
 
 SMALL = {"features": [16] * 4, "hidden": [16] * 4, "blocks": [1] * 4}
@@ -57,27 +57,31 @@ def window(seed: int, frames: int = 5, height: int = 80, width: int = 96) -> Ten
     return torch.stack([torch.from_numpy(frame * 255).round().byte().permute(2, 0, 1) for frame in drawn])
 
 
-def packed(windows: int = 6, films: int = 3, frames: int = 5) -> Packed:
+def packed(windows: int = 6, films: int = 3, frames: int = 5) -> InMemoryDataset:
     """Windows that go round the films."""
     numbers = torch.arange(windows) % films
     motions = torch.arange(windows) % 3 + 1.0
     names = tuple(f"film-{k}.mp4" for k in range(films))
-    return Packed(tuple(window(k, frames) for k in range(windows)), numbers, names, motions)
+    return InMemoryDataset(tuple(window(k, frames) for k in range(windows)), numbers, names, motions)
 
 
-def constant(values: list[int], frames: int = 3, rise: int = 0, size: int = 48) -> Packed:
+def constant(values: list[int], frames: int = 3, rise: int = 0, size: int = 48) -> InMemoryDataset:
     """Windows of flat pictures: frame k of a window is `value + k * rise` all over."""
     windows = [torch.stack([torch.full((3, size, size), v + k * rise) for k in range(frames)]).byte() for v in values]
-    return Packed(tuple(windows), torch.zeros(len(values), dtype=torch.long), ("flat.mp4",), torch.ones(len(values)))
+    return InMemoryDataset(
+        tuple(windows), torch.zeros(len(values), dtype=torch.long), ("flat.mp4",), torch.ones(len(values))
+    )
 
 
 def shards(folder: Path) -> Path:
     """A data set in a folder: six windows of three films, the third held back."""
-    for split, numbers in (("train", (0, 1, 3, 4)), ("held", (2, 5))):
+    for split, numbers in (("train", (0, 1, 3, 4)), ("validation", (2, 5))):
         samples = []
         for k in numbers:
             pictures = [encode(frame.permute(1, 2, 0).contiguous().numpy(), None) for frame in window(k)]
-            samples.append(Sample(f"film-{k % 3}-{k}", tuple(pictures), {"name": f"film-{k % 3}.mp4", "motion": 4.0}))
+            samples.append(
+                ShardSample(f"film-{k % 3}-{k}", tuple(pictures), {"name": f"film-{k % 3}.mp4", "motion": 4.0})
+            )
         with (folder / f"{split}-000000.tar").open("wb") as file:
             write_shard(file, samples)
     return folder

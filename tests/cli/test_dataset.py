@@ -56,13 +56,13 @@ def test_a_build_told_to_machines_and_people(built: SimpleNamespace) -> None:
     data = one_object(built.result.stdout)
     assert data["schema"] == "midframe.dataset/1"
     assert data["ok"] is True
-    assert data["samples"] == {"train": 4, "held": 2}
+    assert data["samples"] == {"train": 4, "validation": 2}
     assert data["films"] == {"broken": 1, "used": 3}
     assert 0 < data["decoding_share"] < 1
     assert "letter.mkv" in data["left_out"]
     assert "left out: letter.mkv" in built.result.stderr
     assert "4 samples to train with, 2 held back" in built.result.stderr
-    assert {sample.info["name"] for sample in read_shards(built.out, "held")} == {"two.mp4"}
+    assert {sample.info["name"] for sample in read_shards(built.out, "validation")} == {"two.mp4"}
 
 
 def test_again_says_that_it_is_there(built: SimpleNamespace, films: Path, here: Command) -> None:

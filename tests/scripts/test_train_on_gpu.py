@@ -21,7 +21,7 @@ import midframe
 from midframe.errors import SettingError
 from midframe.networks.vgg import load_vgg19
 from midframe.training.config import PRESETS, Config, Losses
-from midframe.training.data.shards import Sample, read_shards, write_shard
+from midframe.training.data.shards import ShardSample, read_shards, write_shard
 from midframe.training.train.checkpoints import load_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -71,16 +71,18 @@ def window(generator: np.random.Generator, side: int = 96) -> list[np.ndarray]:
     return [np.ascontiguousarray(texture[:, 10 + k : 10 + k + side]) for k in (4, 2, 0)]
 
 
-def sample(film: int, clip: int, generator: np.random.Generator, side: int = 96) -> Sample:
+def sample(film: int, clip: int, generator: np.random.Generator, side: int = 96) -> ShardSample:
     frames = tuple(cv2.imencode(".png", frame)[1].tobytes() for frame in window(generator, side))
-    return Sample(f"film{film}-{clip:03}", frames, {"name": f"film{film}.mp4", "motion": 4.0, "film": f"film{film}"})
+    return ShardSample(
+        f"film{film}-{clip:03}", frames, {"name": f"film{film}.mp4", "motion": 4.0, "film": f"film{film}"}
+    )
 
 
 def data_set(folder: Path, films: dict[int, int], held: int = 1) -> Path:
     """A data set with so many clips of each film, and one held-back film."""
     generator = np.random.default_rng(0)
     folder.mkdir()
-    for split, chosen in (("train", films), ("held", {9: held})):
+    for split, chosen in (("train", films), ("validation", {9: held})):
         with (folder / f"{split}-000000.tar").open("wb") as file:
             write_shard(file, [sample(film, k, generator) for film, count in chosen.items() for k in range(count)])
     return folder
@@ -205,7 +207,7 @@ def test_samples_are_thinned_evenly(tmp_path: Path, packing: ModuleType) -> None
     assert packing.size_of(tmp_path / "out") <= limit - 100_000
     taken = [s.key for s in read_shards(tmp_path / "out" / "data", "train")]
     assert len(taken) == told["train"]["taken"] < 72
-    assert 1 <= told["held"]["taken"] <= 6
+    assert 1 <= told["validation"]["taken"] <= 6
     clips: dict[int, list[int]] = {1: [], 2: [], 3: []}
     for key in taken:
         clips[int(key[4])].append(int(key[6:]))
@@ -221,7 +223,7 @@ def test_all_samples_that_fit_stay_as_they_are(tmp_path: Path, packing: ModuleTy
     (tmp_path / "out").mkdir()
     told = packing.copy_samples(data, tmp_path / "out", 10_000_000, quality=30, crop=96)
     assert told["stored"] == "as they were"
-    for split in ("train", "held"):
+    for split in ("train", "validation"):
         samples: list[list[Any]] = [
             sorted((s.key, s.frames) for s in read_shards(folder, split))
             for folder in (data, tmp_path / "out" / "data")

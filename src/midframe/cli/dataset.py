@@ -116,7 +116,7 @@ def build(
 def preview(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that was built.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture that is drawn: a .png.")],
-    split: Annotated[str, typer.Option(help="train or held.")] = "train",
+    split: Annotated[str, typer.Option(help="train or validation.")] = "train",
     batches: Annotated[int, typer.Option(help="How many batches are drawn.")] = 2,
     augmentation: Annotated[str, typer.Option(help="Whose: paper, repository or guided.")] = "paper",
     seed: Annotated[int, typer.Option(help="Decides how the samples are augmented.")] = 0,
@@ -131,7 +131,7 @@ def preview(
 
     if batches < 1:
         raise SettingError(f"--batches {batches}: give 1 at least")
-    chosen_split: Any = _one_of("--split", split, "train", "held")
+    chosen_split: Any = _one_of("--split", split, "train", "validation")
     way: Any = _one_of("--augmentation", augmentation, "paper", "repository", "guided")
     found = draw_preview(folder, out, split=chosen_split, batches=batches, seed=seed, way=way)
     if not json:
@@ -202,7 +202,8 @@ def _print(summary: BuildSummary) -> None:
         say(f"left out: {name}: {why}")
     samples = counts["samples"]
     films = ", ".join(f"{number} {what}" for what, number in counts["films"].items())
-    say(f"{summary.out}: {samples['train']} samples to train with, {samples['held']} held back; films: {films}")
+    split = f"{samples['train']} samples for training, {samples['validation']} for validation"
+    say(f"{summary.out}: {split}; films: {films}")
     for title, reasons in (
         ("windows rejected", counts["rejected_windows"]),
         ("clips without a sample", counts["clips_without_sample"]),

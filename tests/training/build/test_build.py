@@ -99,7 +99,7 @@ def test_manifest_says_all(built: tuple[Path, BuildSummary]) -> None:
     described = json.loads((out / "dataset.json").read_text())
     assert described["format"] == "midframe.dataset/1"
     assert described["counts"] == summary.counts
-    samples = {sample.key: sample for split in ("train", "held") for sample in read_shards(out, split)}
+    samples = {sample.key: sample for split in ("train", "validation") for sample in read_shards(out, split)}
     assert {line["key"] for line in lines(out, "sample")} == set(samples)
     assert len(lines(out, "clip")) == summary.counts["clips"]
     assert Counter(line["reason"] for line in lines(out, "rejection")) == summary.counts["rejected_windows"]
@@ -115,7 +115,7 @@ def test_manifest_says_all(built: tuple[Path, BuildSummary]) -> None:
 def test_frames_are_those_of_the_film(built: tuple[Path, BuildSummary], films: Path) -> None:
     """Against a decoder and colour arithmetic that share nothing with the builder; scores are those of the frames."""
     out, _ = built
-    for sample in [*read_shards(out), *read_shards(out, "held")]:
+    for sample in [*read_shards(out), *read_shards(out, "validation")]:
         info = sample.info
         name = "shapes.mp4" if info["name"] == "copy.mp4" else info["name"]
         times, planes = read_times(films / name), read_planes(films / name)
@@ -252,12 +252,12 @@ def test_held_back_films(films: Path, tmp_path: Path) -> None:
     for seed in range(4):
         out = tmp_path / str(seed)
         build_dataset([films], out, replace(SETTINGS, seed=seed, held=0.34))
-        held, train = ({sample.info["film"] for sample in read_shards(out, split)} for split in ("held", "train"))
+        held, train = ({sample.info["film"] for sample in read_shards(out, split)} for split in ("validation", "train"))
         assert (len(held), len(train), held & train) == (1, 2, set())
         seen |= held
     assert len(seen) > 1
     build_dataset([films], tmp_path / "named", replace(SETTINGS, held_films=("quick*",)))
-    assert {sample.info["name"] for sample in read_shards(tmp_path / "named", "held")} == {"quick.mp4"}
+    assert {sample.info["name"] for sample in read_shards(tmp_path / "named", "validation")} == {"quick.mp4"}
     build_dataset([films], tmp_path / "none", replace(SETTINGS, held=0.0))
     assert len(list(read_shards(tmp_path / "none"))) == 6
     with pytest.raises(InputError, match="no film that gave samples"):
@@ -295,7 +295,7 @@ def test_damaged_film_is_reported_and_the_rest_is_built(films: Path, tmp_path: P
     summary = build_dataset([flipped, films / "quick.mp4"], tmp_path / "data", SETTINGS)
     assert summary.counts["clips_without_sample"].get("damaged", 0) >= 1
     assert "quick.mp4" in {sample.info["name"] for sample in read_shards(tmp_path / "data")} | {
-        sample.info["name"] for sample in read_shards(tmp_path / "data", "held")
+        sample.info["name"] for sample in read_shards(tmp_path / "data", "validation")
     }
 
 

@@ -10,17 +10,17 @@ import torch
 
 from midframe.errors import SettingError
 from midframe.training.config import Config
+from midframe.training.data.batch import Batch
+from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.loader import batches
-from midframe.training.data.memory import Packed
 from midframe.training.data.samples import make_batch
 from midframe.training.distributed import World
-from midframe.training.train.objective import Batch
 from runs import GUIDED, PAPER, packed, same
 
 ALONE = World()
 
 
-def first(count: int, data: Packed, config: Config, seen: int = 0, world: World = ALONE) -> list[Batch]:
+def first(count: int, data: InMemoryDataset, config: Config, seen: int = 0, world: World = ALONE) -> list[Batch]:
     with batches(data, config, seen, world) as coming:
         return list(islice(coming, count))
 

@@ -13,7 +13,7 @@ from films.scenes import texture
 from midframe.training.config import PRESETS, Config, Data
 from midframe.training.data import samples
 from midframe.training.data.samples import TIMES, augmentation_of, make_batch, make_sample
-from midframe.training.train.distillation import teacher_motion
+from midframe.training.data.teacher_flow import estimate_teacher_flow
 from runs import GUIDED, PAPER, constant, packed, same
 
 
@@ -30,7 +30,7 @@ def test_a_sample_is_the_same_alone_in_a_batch_and_again(config: Config) -> None
     for name, values in vars(whole).items():
         assert same(values[[5, 2]], getattr(again, name))
     assert whole.first.shape == (6, 3, config.data.crop, config.data.crop)
-    assert whole.motion.shape[1] == 4
+    assert whole.flow.shape[1] == 4
     assert not same(vars(whole), vars(make_batch(data, replace(config, seed=2), range(5, 11))))
 
 
@@ -46,7 +46,7 @@ def test_an_epoch_takes_each_window_once_in_an_order_of_its_own() -> None:
 
 def test_a_balanced_run_picks_films_alike() -> None:
     data = constant([10 * k for k in range(10)])
-    data = replace(data, films=torch.tensor([0] * 9 + [1]), names=("many", "one"))
+    data = replace(data, film_indices=torch.tensor([0] * 9 + [1]), film_names=("many", "one"))
     made = make_batch(data, plain(balance=True), range(100))
     of_one = sum(float(target.mean()) > 85 for target in made.target)
     assert 30 < of_one < 70  # 50 expected, deviation 5
@@ -71,29 +71,28 @@ def test_targets_lie_where_their_time_says_forwards_and_backwards() -> None:
 def test_drawn_samples_are_exact_and_as_many_as_asked_for() -> None:
     data = packed()
     made = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, drawn=1.0)), range(12))
-    assert made.exact.tolist() == [1.0] * 12
+    assert made.flow_is_exact.tolist() == [1.0] * 12
     time = made.time.view(-1, 1, 1, 1)
-    torch.testing.assert_close(made.motion[:, :2] / time, -made.motion[:, 2:] / (1 - time), atol=1e-2, rtol=1e-3)
-    assert made.trust.min() >= samples.UNSEEN - 1e-6
-    assert made.trust.max() <= 1
+    torch.testing.assert_close(made.flow[:, :2] / time, -made.flow[:, 2:] / (1 - time), atol=1e-2, rtol=1e-3)
+    assert made.flow_confidence.min() >= samples.OCCLUDED_CONFIDENCE - 1e-6
+    assert made.flow_confidence.max() <= 1
     assert 0.5 in made.time.tolist()
     assert len(set(made.time.tolist())) > 2
     mixed = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, drawn=0.5)), range(60))
-    assert 15 < mixed.exact.sum() < 45
-    assert not make_batch(data, PAPER, range(6)).exact.any()
+    assert 15 < mixed.flow_is_exact.sum() < 45
+    assert not make_batch(data, PAPER, range(6)).flow_is_exact.any()
 
 
 def test_the_teacher_looks_at_the_crops_that_the_network_sees() -> None:
     data = packed()
-    first, target, second, _, motion, trust, exact = make_sample(
-        data, replace(GUIDED, data=replace(GUIDED.data, drawn=0.0)), 3
-    )
-    wanted = teacher_motion(*(frame.round().byte() for frame in (first, target, second)))
-    assert torch.equal(motion, wanted[0])
-    assert torch.equal(trust, wanted[1])
-    assert exact == 0
+    sample = make_sample(data, replace(GUIDED, data=replace(GUIDED.data, drawn=0.0)), 3)
+    frames = (sample.first, sample.target, sample.second)
+    flow, confidence = estimate_teacher_flow(*(frame.round().byte() for frame in frames))
+    assert torch.equal(sample.flow, flow)
+    assert torch.equal(sample.flow_confidence, confidence)
+    assert sample.flow_is_exact == 0
     without = replace(GUIDED, data=replace(GUIDED.data, drawn=0.0), losses=replace(GUIDED.losses, teacher=0.0))
-    assert not make_sample(data, without, 3)[4].any()
+    assert not make_sample(data, without, 3).flow.any()
 
 
 def test_the_teacher_is_right_on_a_translation_and_knows_where_it_is_not() -> None:
@@ -101,14 +100,14 @@ def test_the_teacher_is_right_on_a_translation_and_knows_where_it_is_not() -> No
         torch.from_numpy(texture(128, 128, (k * 3.0, -k * 2.0), 4) * 255).round().byte().permute(2, 0, 1)
         for k in (-1, 0, 1)
     ]
-    motion, trust = teacher_motion(*frames)
+    motion, trust = estimate_teacher_flow(*frames)
     assert motion.shape == (4, 128, 128)
     assert trust.shape == (1, 128, 128)
     wanted = torch.tensor([-3.0, 2.0, 3.0, -2.0]).view(4, 1, 1)
     assert (motion - wanted)[:, 32:-32, 32:-32].abs().max() < 0.5
     assert trust[:, 32:-32, 32:-32].min() > 0.8
     other = torch.from_numpy(texture(128, 128, (0, 0), 9) * 255).round().byte().permute(2, 0, 1)
-    _, doubted = teacher_motion(other, frames[1], other.flip(2))
+    _, doubted = estimate_teacher_flow(other, frames[1], other.flip(2))
     assert doubted.mean() < 0.5 * trust.mean()
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from midframe.errors import InputError
-from midframe.training.data.shards import Sample, decode, read_shard, read_shards, stored_size, write_shard
+from midframe.training.data.shards import ShardSample, decode, read_shard, read_shards, stored_size, write_shard
 
 
 def picture(seed: int, form: str = "PNG") -> tuple[np.ndarray, bytes]:
@@ -23,12 +23,12 @@ def picture(seed: int, form: str = "PNG") -> tuple[np.ndarray, bytes]:
     return pixels, buffer.getvalue()
 
 
-def sample(name: str, count: int = 3, form: str = "PNG") -> Sample:
+def sample(name: str, count: int = 3, form: str = "PNG") -> ShardSample:
     frames = tuple(picture(k, form)[1] for k in range(count))
-    return Sample(name, frames, {"film": name, "times": ["0", "1/24"], "größe": 1.5})
+    return ShardSample(name, frames, {"film": name, "times": ["0", "1/24"], "größe": 1.5})
 
 
-def shard(*samples: Sample) -> bytes:
+def shard(*samples: ShardSample) -> bytes:
     buffer = io.BytesIO()
     write_shard(buffer, samples)
     return buffer.getvalue()
@@ -63,10 +63,10 @@ def test_stored_size_is_what_the_shard_grows_by() -> None:
 
 
 def test_splits_are_apart_and_in_order(tmp_path: Path) -> None:
-    for name, keys in (("train-000001", "cd"), ("train-000000", "ab"), ("held-000000", "e")):
+    for name, keys in (("train-000001", "cd"), ("train-000000", "ab"), ("validation-000000", "e")):
         (tmp_path / f"{name}.tar").write_bytes(shard(*(sample(key) for key in keys)))
     assert "".join(found.key for found in read_shards(tmp_path)) == "abcd"
-    assert [found.key for found in read_shards(tmp_path, "held")] == ["e"]
+    assert [found.key for found in read_shards(tmp_path, "validation")] == ["e"]
 
 
 def test_no_data_set(tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not finished"):
         list(read_shards(tmp_path))
     (tmp_path / "dataset.json").write_text('{"shards": []}')
-    assert list(read_shards(tmp_path, "held")) == []
-    (tmp_path / "dataset.json").write_text('{"shards": [{"name": "held-000000.tar", "bytes": 5}]}')
+    assert list(read_shards(tmp_path, "validation")) == []
+    (tmp_path / "dataset.json").write_text('{"shards": [{"name": "validation-000000.tar", "bytes": 5}]}')
     assert list(read_shards(tmp_path)) == []
-    with pytest.raises(InputError, match=r"held-000000\.tar is missing"):
-        list(read_shards(tmp_path, "held"))
+    with pytest.raises(InputError, match=r"validation-000000\.tar is missing"):
+        list(read_shards(tmp_path, "validation"))
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="no description"):
         list(read_shards(tmp_path))

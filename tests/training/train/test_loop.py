@@ -16,7 +16,7 @@ import torch
 from midframe.errors import Cancelled, InputError, OutputError, SettingError, TrainingError
 from midframe.networks import load_weights, read_info
 from midframe.training.config import Config, Data
-from midframe.training.data.memory import Packed
+from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.train import loop as trainer
 from midframe.training.train import run_folder
 from midframe.training.train import validation as evaluation
@@ -213,7 +213,7 @@ def test_a_folder_that_holds_a_run_is_refused_before_anything_is_read(whole: Pat
 
 def test_windows_smaller_than_the_crop_are_told_before_anything_is_written(tmp_path: Path) -> None:
     larger = torch.zeros(5, 3, 120, 120, dtype=torch.uint8)
-    data = Packed((larger, DATA.windows[0]), torch.tensor([0, 1]), ("a.mp4", "b.mp4"), torch.ones(2))
+    data = InMemoryDataset((larger, DATA.windows[0]), torch.tensor([0, 1]), ("a.mp4", "b.mp4"), torch.ones(2))
     with pytest.raises(SettingError, match="crops of 90x90 cannot be cut out of frames of 96x80"):
         train(replace(GUIDED, data=Data(crop=90)), tmp_path / "run", data=data)
     assert not (tmp_path / "run").exists()
@@ -345,7 +345,7 @@ def test_reading_the_data_can_be_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     def reading(folders: Any, split: str, progress: Callable[[int], None]) -> None:
         progress(7)
 
-    monkeypatch.setattr(trainer, "read_packed", reading)
+    monkeypatch.setattr(trainer, "load_dataset", reading)
     with pytest.raises(Cancelled, match="after reading 7 windows"):
         train(GUIDED, tmp_path / "run", cancelled=lambda: True)
     assert not (tmp_path / "run").exists()

@@ -18,10 +18,10 @@ from midframe.errors import SettingError
 from midframe.networks.guided import Guided
 from midframe.networks.weights import save_weights
 from midframe.training.config import Config, Losses, Optimiser
+from midframe.training.data.batch import Batch
 from midframe.training.data.samples import make_batch
 from midframe.training.distributed import World
 from midframe.training.train.models import Players, discriminator_step, move, network_step, players
-from midframe.training.train.objective import Batch
 from midframe.training.train.validation import judged
 from runs import GUIDED, PAPER, packed, same, shrink_paper, small_vgg
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from films.scenes import texture
 from midframe.networks.guided import Guided, Levels
 from midframe.training.config import Losses
-from midframe.training.train.objective import Batch, level_losses, make, picture_losses, weighted
+from midframe.training.data.batch import Batch
+from midframe.training.train.objective import level_losses, make, picture_losses, weighted
 from runs import SMALL
 
 SIDE = 64
@@ -48,8 +49,8 @@ GUIDED = Losses(merged=1.0, warped=1.0, motion=1.0, teacher=1.0)
 
 def test_at_the_true_motion_there_is_hardly_a_loss_and_next_to_it_there_is() -> None:
     batch = moving(16.0, -16.0)
-    right = level_losses(levels_of(batch.motion[0, :, 0, 0]), batch, GUIDED)
-    wrong = level_losses(levels_of(batch.motion[0, :, 0, 0] + 6), batch, GUIDED)
+    right = level_losses(levels_of(batch.flow[0, :, 0, 0]), batch, GUIDED)
+    wrong = level_losses(levels_of(batch.flow[0, :, 0, 0] + 6), batch, GUIDED)
     assert right["motion"] == pytest.approx(len(STEPS) * 0.1)  # each level's distance is rounded off at 0.1 pixels
     assert wrong["motion"] == pytest.approx(len(STEPS) * np.sqrt(72 + 0.01))
     assert right["teacher"] == wrong["teacher"] == 0
@@ -78,7 +79,7 @@ def test_levels_by_hand() -> None:
     assert found["merged"].item() == pytest.approx(charbonnier(0.3 * one + 0.7 * other, half[1]))
     apart = (charbonnier(one, half[1]) + charbonnier(other, half[1])) / 2
     assert found["warped"].item() == pytest.approx(apart)
-    true = batch.motion[0, :, 0, 0].numpy()
+    true = batch.flow[0, :, 0, 0].numpy()
     distance = [np.sqrt(((motion.numpy() - true)[k : k + 2] ** 2).sum() + 0.01) for k in (0, 2)]
     assert found["teacher"].item() == pytest.approx(np.mean(distance))
     assert found["motion"] == 0
@@ -86,14 +87,14 @@ def test_levels_by_hand() -> None:
 
 def test_what_is_not_trusted_does_not_count() -> None:
     batch = moving(4.0, 0.0)
-    batch = replace(batch, trust=batch.trust * 0.25)
-    wrong = levels_of(batch.motion[0, :, 0, 0] + 3)
+    batch = replace(batch, flow_confidence=batch.flow_confidence * 0.25)
+    wrong = levels_of(batch.flow[0, :, 0, 0] + 3)
     assert level_losses(wrong, batch, GUIDED)["motion"] == pytest.approx(4 * 0.25 * np.sqrt(18.01))
 
 
 def test_losses_without_a_weight_are_not_computed() -> None:
     batch = moving(4.0, 0.0)
-    assert level_losses(levels_of(batch.motion[0, :, 0, 0]), batch, Losses(merged=1.0)).keys() == {"merged"}
+    assert level_losses(levels_of(batch.flow[0, :, 0, 0]), batch, Losses(merged=1.0)).keys() == {"merged"}
     made = batch.first
     assert picture_losses(made, batch, Losses(perceptual=1.0, adversarial=1.0, census=1.0)).keys() == {"census"}
     found = picture_losses(made, batch, Losses(reconstruction=1.0, luminosity=2.0))
@@ -122,9 +123,9 @@ def test_the_losses_of_parts_average_to_those_of_the_whole() -> None:
     wanted = level_losses(levels, whole, GUIDED)
     parts = []
     for index in range(2):
-        _, each = make(network, whole.part(index, 2))
+        _, each = make(network, whole.micro_batch(index, 2))
         assert each is not None
-        parts.append(level_losses(each, whole.part(index, 2), GUIDED))
+        parts.append(level_losses(each, whole.micro_batch(index, 2), GUIDED))
     for name, loss in wanted.items():
         assert loss.item() == pytest.approx((parts[0][name] + parts[1][name]).item() / 2)
     assert made.shape == whole.first.shape

@@ -19,11 +19,11 @@ from midframe.files import atomic_write
 from midframe.training.build.clips import NOTES
 from midframe.training.build.films import Listed
 from midframe.training.build.settings import DatasetSettings
-from midframe.training.data.shards import DESCRIPTION, Sample, Split, to_json, write_shard
+from midframe.training.data.shards import DESCRIPTION, ShardSample, Split, to_json, write_shard
 
 FORMAT = "midframe.dataset/1"
 
-SPLITS: tuple[Split, ...] = ("train", "held")
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ def assemble(
     shards = []
     place: dict[str, str] = {}
     for split in SPLITS:
-        chosen = [s for film in films if (film.film in held) == (split == "held") for s in samples[film.film]]
+        chosen = [s for film in films if (film.film in held) == (split == "validation") for s in samples[film.film]]
         chosen.sort(key=lambda sample: _drawn(settings.seed, sample.key))
         for number, content in enumerate(_portions(chosen, settings.shard_megabytes * 1_000_000)):
             name = f"{split}-{number:06d}.tar"
             with atomic_write(out / name, part=work / f"{name}.part") as file:
-                write_shard(file, (Sample(s.key, _frames(s), s.info) for s in content))
+                write_shard(file, (ShardSample(s.key, _frames(s), s.info) for s in content))
             shards.append({"name": name, "samples": len(content), "bytes": (out / name).stat().st_size})
             place |= {sample.key: name for sample in content}
     for stale in {path.name for path in out.glob("*-*.tar")} - {str(shard["name"]) for shard in shards}:
@@ -168,7 +168,7 @@ def _manifest(
         line = {"kind": "film", "film": film.film, "name": film.name, **film.facts}
         if line["status"] == "good":
             line["status"] = "used" if found else "without samples"
-            line["split"] = "held" if film.film in held else "train" if found else None
+            line["split"] = "validation" if film.film in held else "train" if found else None
         yield line
         for piece in film.pieces:
             for clip in read_notes(piece)["clips"]:

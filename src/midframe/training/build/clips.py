@@ -17,7 +17,7 @@ from typing import Any
 
 from midframe.errors import InputError
 from midframe.training.build.settings import DatasetSettings
-from midframe.training.data.shards import Sample, write_shard
+from midframe.training.data.shards import ShardSample, write_shard
 
 Beat = Callable[[], None]
 """Called now and then by a job that is under way, so that one that hangs can be told."""
@@ -140,7 +140,7 @@ def _look(job: Look) -> dict[str, Any]:
     return {"status": "skipped", "reason": why, **found} if why else {"status": "good", **found}
 
 
-def _cut(job: Cut, clock: Clock) -> Iterator[tuple[int, dict[str, Any], Sample | None]]:
+def _cut(job: Cut, clock: Clock) -> Iterator[tuple[int, dict[str, Any], ShardSample | None]]:
     from midframe.training.build.windows import find_window
     from midframe.video.clips import open_excerpts
 
@@ -155,7 +155,7 @@ def _cut(job: Cut, clock: Clock) -> Iterator[tuple[int, dict[str, Any], Sample |
                 key = f"{job.film}-{number:05d}"
                 found = find_window(film, start, end, job.settings, clock)
                 info = {"film": job.film, "name": Path(job.path).name, "clip": number, **found.info}
-                yield number, found.note, Sample(key, found.frames, info) if found.frames else None
+                yield number, found.note, ShardSample(key, found.frames, info) if found.frames else None
                 number += 1
     except MemoryError:
         raise
@@ -171,9 +171,9 @@ def _all(job: Cut, why: str) -> Iterator[dict[str, Any]]:
         yield {"clip": job.first + k, "start": str(start), "end": str(end), "reason": why, "decoded": 0, "rejected": []}
 
 
-def _piece(samples: list[Sample], notes: dict[str, Any]) -> bytes:
+def _piece(samples: list[ShardSample], notes: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    write_shard(buffer, [*samples, Sample(NOTES, (), notes)])
+    write_shard(buffer, [*samples, ShardSample(NOTES, (), notes)])
     return buffer.getvalue()
 
 

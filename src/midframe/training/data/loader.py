@@ -14,17 +14,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from midframe.training.config import Config
-from midframe.training.data.memory import Packed, Stored
+from midframe.training.data.batch import Batch
+from midframe.training.data.dataset import InMemoryDataset, MemoryMappedDataset
 from midframe.training.data.samples import make_batch
 from midframe.training.distributed import World
-from midframe.training.train.objective import Batch
 
 AHEAD = 4
 """Batches that are waiting for the network at most, for each that makes them."""
 
 
 @contextmanager
-def batches(data: Packed, config: Config, seen: int, world: World) -> Iterator[Iterator[Batch]]:
+def batches(data: InMemoryDataset, config: Config, seen: int, world: World) -> Iterator[Iterator[Batch]]:
     """The batches of this process, without end, in a run that has seen so many samples.
 
     A step's samples are cut into the processes' batches. Batches are made by a thread or by `config.workers` processes
@@ -33,7 +33,7 @@ def batches(data: Packed, config: Config, seen: int, world: World) -> Iterator[I
     firsts = count(seen + world.rank * config.batch, world.size * config.batch)
     if config.workers:
         with tempfile.TemporaryDirectory(prefix="midframe-data-") as folder:
-            stored = data.save(Path(folder) / "windows.bin")
+            stored = data.save_pixels(Path(folder) / "windows.bin")
             loader = DataLoader(
                 _Batches(stored, config),
                 batch_size=None,
@@ -60,16 +60,16 @@ def batches(data: Packed, config: Config, seen: int, world: World) -> Iterator[I
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(data: Packed, config: Config, first: int) -> Batch:
+def _batch(data: InMemoryDataset, config: Config, first: int) -> Batch:
     return make_batch(data, config, range(first, first + config.batch))
 
 
 class _Batches(Dataset[Batch]):
     """What a process that makes samples is sent: its items are batches, by the number of their first sample."""
 
-    def __init__(self, stored: Stored, config: Config) -> None:
+    def __init__(self, stored: MemoryMappedDataset, config: Config) -> None:
         self.stored, self.config = stored, config
-        self.data: Packed | None = None
+        self.data: InMemoryDataset | None = None
 
     def __getitem__(self, first: int) -> Batch:
         if self.data is None:

@@ -1,7 +1,7 @@
 """Reading and writing shards: tar files in the WebDataset layout. Needs only Python's own library.
 
 A shard holds, for each sample, its frames `KEY.0.jpg` .. `KEY.{n-1}.jpg` (or .png) and then `KEY.json`; a key has no
-dot. Shards are named `train-000000.tar`, `held-000000.tar`, ...; the same samples give the same bytes.
+dot. Shards are named `train-000000.tar`, `validation-000000.tar`, ...; the same samples give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Split = Literal["train", "held"]
+Split = Literal["train", "validation"]
 
 WORK = ".work"
 """The folder within a data set where an unfinished build keeps what it has; gone when it is done."""
@@ -31,7 +31,7 @@ DESCRIPTION = "dataset.json"
 
 
 @dataclass(frozen=True)
-class Sample:
+class ShardSample:
     """One window of consecutive frames.
 
     frames: encoded pictures (JPEG or PNG), earliest first; info: film, clip, times and scores (see docs/dataset.md).
@@ -42,7 +42,7 @@ class Sample:
     info: Mapping[str, Any]
 
 
-def read_shards(folder: str | os.PathLike[str], split: Split = "train") -> Iterator[Sample]:
+def read_shards(folder: str | os.PathLike[str], split: Split = "train") -> Iterator[ShardSample]:
     """The samples of one split of a built data set, shard by shard, in the order in which they are stored.
 
     Raises `InputError` where there is no data set in the folder, where its build was not finished, or where a shard is
@@ -71,7 +71,7 @@ def shard_paths(folder: str | os.PathLike[str], split: Split = "train") -> list[
     return found
 
 
-def read_shard(file: BinaryIO, name: str = "the shard") -> Iterator[Sample]:
+def read_shard(file: BinaryIO, name: str = "the shard") -> Iterator[ShardSample]:
     """The samples of one shard, read from its beginning on (a file, or a stream from an object store)."""
     key, frames = "", list[bytes]()
     try:
@@ -86,7 +86,7 @@ def read_shard(file: BinaryIO, name: str = "the shard") -> Iterator[Sample]:
                 if rest != "json":
                     frames.append(content.read())
                 else:
-                    yield Sample(key, tuple(frames), json.loads(content.read()))
+                    yield ShardSample(key, tuple(frames), json.loads(content.read()))
                     frames = []
             if frames:
                 raise EOFError(f"it ends within {key}")
@@ -94,7 +94,7 @@ def read_shard(file: BinaryIO, name: str = "the shard") -> Iterator[Sample]:
         raise InputError(f"{name} is damaged: {error}") from None
 
 
-def write_shard(file: BinaryIO, samples: Iterable[Sample]) -> None:
+def write_shard(file: BinaryIO, samples: Iterable[ShardSample]) -> None:
     """Write samples as one shard. Nothing but the samples decides its bytes."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
@@ -103,7 +103,7 @@ def write_shard(file: BinaryIO, samples: Iterable[Sample]) -> None:
             _add(tar, f"{sample.key}.json", to_json(sample.info))
 
 
-def stored_size(sample: Sample) -> int:
+def stored_size(sample: ShardSample) -> int:
     """How many bytes of a shard a sample takes."""
     contents = (*sample.frames, to_json(sample.info))
     return sum(512 + -(-len(content) // 512) * 512 for content in contents)

@@ -18,15 +18,15 @@ from torch import Tensor
 from midframe.errors import Cancelled, DeviceError, InputError, OutputError, SettingError, TrainingError
 from midframe.networks.weights import save_weights
 from midframe.training.config import Config, from_tables, tables
+from midframe.training.data.batch import Batch
+from midframe.training.data.dataset import InMemoryDataset, load_dataset
 from midframe.training.data.loader import batches
-from midframe.training.data.memory import Packed, read_packed
 from midframe.training.data.samples import check_windows
 from midframe.training.distributed import World, joined
 from midframe.training.train import run_folder
 from midframe.training.train.checkpoints import load_checkpoint, save_checkpoint
 from midframe.training.train.model_card import model_card
 from midframe.training.train.models import Players, discriminator_step, move, network_step, players
-from midframe.training.train.objective import Batch
 from midframe.training.train.peak_memory import PeakMemory
 from midframe.training.train.schedule import rate_at
 from midframe.training.train.validation import evaluate, held_batch, judged
@@ -65,8 +65,8 @@ def train(
     device: str | torch.device = "cpu",
     report: Callable[[Progress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
-    data: Packed | None = None,
-    held: Packed | None = None,
+    data: InMemoryDataset | None = None,
+    held: InMemoryDataset | None = None,
 ) -> Path:
     """Train a network; returns the weights file in the run folder `out`.
 
@@ -100,9 +100,9 @@ def train(
             if cancelled():
                 raise Cancelled(f"stopped after reading {windows} windows; nothing was trained yet")
 
-        data = data or read_packed(config.data.shards, "train", progress=still)
+        data = data or load_dataset(config.data.shards, "train", progress=still)
         if held is None and config.data.shards and world.leads:
-            held = read_packed(config.data.shards, "held", progress=still)
+            held = load_dataset(config.data.shards, "validation", progress=still)
         check_windows(data, config)
         if config.data.on_device:
             data = data.to(device)
@@ -335,7 +335,7 @@ def _judge(
     state: _State,
     who: Players,
     config: Config,
-    data: Packed,
+    data: InMemoryDataset,
     examined: Batch | None,
     out: Path,
     log: run_folder.Log,
@@ -355,7 +355,9 @@ def _judge(
         run_folder.draw_curves([out], out / run_folder.CURVES)
 
 
-def _write_weights(path: Path, who: Players, state: _State, config: Config, data: Packed, psnr: float | None) -> None:
+def _write_weights(
+    path: Path, who: Players, state: _State, config: Config, data: InMemoryDataset, psnr: float | None
+) -> None:
     training = {
         "steps": state.step,
         "samples": state.samples,
@@ -363,9 +365,9 @@ def _write_weights(path: Path, who: Players, state: _State, config: Config, data
         "held_psnr": psnr,
         "seed": config.seed,
     }
-    films = ", ".join(data.names) or "drawn samples"
+    films = ", ".join(data.film_names) or "drawn samples"
     save_weights(who.network, path, training=training, licence=config.licence, data=films)
-    card = model_card(path.stem, config, training, data.names, run_folder.environment())
+    card = model_card(path.stem, config, training, data.film_names, run_folder.environment())
     try:
         path.with_suffix(".md").write_text(card, "utf-8")
     except OSError as error:

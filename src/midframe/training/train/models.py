@@ -19,9 +19,10 @@ from midframe.networks.guided import Guided
 from midframe.networks.paper import Paper
 from midframe.networks.vgg import Vgg19, choose_layer, find_vgg19, load_vgg19
 from midframe.training.config import Config, Losses, Optimiser
+from midframe.training.data.batch import Batch
 from midframe.training.distributed import World
 from midframe.training.train.losses import discriminator_loss
-from midframe.training.train.objective import Batch, level_losses, make, picture_losses, weighted
+from midframe.training.train.objective import level_losses, make, picture_losses, weighted
 
 
 @dataclass
@@ -134,7 +135,7 @@ def network_step(
     weights = [weight for weight in who.network.parameters() if weight.requires_grad]
 
     def share(index: int) -> tuple[dict[str, Tensor], Sequence[Tensor | None], list[Tensor]]:
-        part = batch.part(index, config.shares)
+        part = batch.micro_batch(index, config.shares)
         made, levels = make(who.network, part, depth)
         found, seen = who.losses(made, part, config.losses)
         if levels is not None:

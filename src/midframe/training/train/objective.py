@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,37 +10,9 @@ from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided, Levels
 from midframe.ops import warp
 from midframe.training.config import GUIDED_LOSSES, Losses
+from midframe.training.data.batch import Batch
 from midframe.training.train import losses
 from midframe.training.train.losses import charbonnier_loss
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples side by side: frames in 0..255 `[B, 3, S, S]`, the target's times `[B]`."""
-
-    first: Tensor
-    target: Tensor
-    second: Tensor
-    time: Tensor
-    motion: Tensor
-    """`[B, 4, S, S]`: from a pixel of the target to the first frame (x, y), then to the second, in pixels."""
-    trust: Tensor
-    """`[B, 1, S, S]`: how much that motion is believed, 0..1."""
-    exact: Tensor
-    """`[B]`: 1 where the motion is exact (drawn samples), 0 where it is a teacher's."""
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def part(self, index: int, count: int) -> Batch:
-        """Part `index` of `count` equal ones."""
-        names = ("first", "target", "second", "time", "motion", "trust", "exact")
-        return Batch(*(getattr(self, name).chunk(count)[index] for name in names))
-
-    def to(self, device: torch.device, kind: torch.dtype) -> Batch:
-        """On a device, in a type."""
-        names = ("first", "target", "second", "time", "motion", "trust", "exact")
-        return Batch(*(getattr(self, name).to(device, kind, non_blocking=True) for name in names))
 
 
 def picture_losses(
@@ -76,9 +46,9 @@ def level_losses(levels: Levels, batch: Batch, weights: Losses) -> dict[str, Ten
     Distances of motion are means in pixels of the picture, so a level counts as much as another.
     """
     found = dict.fromkeys((name for name in GUIDED_LOSSES if getattr(weights, name)), batch.first.new_zeros(()))
-    exact = batch.exact.view(-1, 1, 1, 1)
-    trusts = batch.trust * exact, batch.trust * (1 - exact)
-    maps, step = torch.cat((batch.first, batch.second, batch.target, batch.motion, *trusts), 1), 1
+    exact = batch.flow_is_exact.view(-1, 1, 1, 1)
+    trusts = batch.flow_confidence * exact, batch.flow_confidence * (1 - exact)
+    maps, step = torch.cat((batch.first, batch.second, batch.target, batch.flow, *trusts), 1), 1
     for motion, blend in zip(levels.motions[::-1], levels.blends[::-1], strict=True):
         step *= 2
         if motion.shape[-1] * step != batch.first.shape[-1]:  # of a padded picture: they do not lie on the target's

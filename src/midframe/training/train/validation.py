@@ -12,9 +12,10 @@ from torch import Tensor
 from midframe.networks.guided import Guided
 from midframe.networks.paper import Paper
 from midframe.training.config import Losses
-from midframe.training.data.memory import Packed
+from midframe.training.data.batch import Batch
+from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.train.models import Players
-from midframe.training.train.objective import Batch, make
+from midframe.training.train.objective import make
 
 TRIPLETS = 24
 """Held-back triplets that are made, spread over the films."""
@@ -32,7 +33,7 @@ class Score:
     """`[K, 4, 3, S, S]`, 0..255: first, target, made and second of the first few."""
 
 
-def held_batch(held: Packed) -> Batch | None:
+def held_batch(held: InMemoryDataset) -> Batch | None:
     """The triplets that are looked at, always the same: neighbours and the widest of each window, in turn."""
     chosen = torch.linspace(0, len(held.windows) - 1, min(TRIPLETS, len(held.windows))).round().long().tolist()
     triplets = []
@@ -72,7 +73,7 @@ def evaluate(who: Players, held: Batch, weights: Losses, pictures: int = 4) -> S
     psnrs: list[Tensor] = []
     shown: list[Tensor] = []
     for index in range(len(held)):
-        batch = held.part(index, len(held)).to(device, kind)
+        batch = held.micro_batch(index, len(held)).to(device, kind)
         made, _ = make(who.network, batch)
         for name, loss in who.losses(made, batch, weights)[0].items():
             found[name] = found.get(name, 0.0) + float(loss) / len(held)

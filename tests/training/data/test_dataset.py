@@ -11,8 +11,8 @@ import torch
 
 from midframe.errors import Cancelled, InputError, OutputError, SettingError
 from midframe.training.build.pictures import encode
-from midframe.training.data.memory import Packed, read_packed
-from midframe.training.data.shards import Sample, write_shard
+from midframe.training.data.dataset import InMemoryDataset, load_dataset
+from midframe.training.data.shards import ShardSample, write_shard
 from runs import files_of_at_most, packed, shards, window
 
 SIZES = tuple(encode(np.zeros((side, 48, 3), np.uint8), None) for side in (48, 40, 48))
@@ -26,16 +26,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_what_is_in_the_shards(folder: Path) -> None:
     counts: list[int] = []
-    data = read_packed([folder, folder], progress=counts.append)
+    data = load_dataset([folder, folder], progress=counts.append)
     assert counts == list(range(1, 9))
-    assert data.names == ("film-0.mp4", "film-1.mp4")
-    assert data.films.tolist() == [0, 1, 0, 1] * 2
+    assert data.film_names == ("film-0.mp4", "film-1.mp4")
+    assert data.film_indices.tolist() == [0, 1, 0, 1] * 2
     assert data.motions.tolist() == [1.0] * 8  # 4 pixels over the four steps of five frames
     for found, number in zip(data.windows, [0, 1, 3, 4] * 2, strict=True):
         assert torch.equal(found, window(number))
     assert data.bytes == 8 * window(0).numel()
-    held = read_packed([folder], "held")
-    assert held.names == ("film-2.mp4",)
+    held = load_dataset([folder], "validation")
+    assert held.film_names == ("film-2.mp4",)
     assert torch.equal(held.textures[1], window(5)[2])
 
 
@@ -44,15 +44,15 @@ def test_a_reader_may_be_stopped(folder: Path) -> None:
         raise Cancelled(str(count))
 
     with pytest.raises(Cancelled, match="1"):
-        read_packed([folder], progress=stop)
+        load_dataset([folder], progress=stop)
 
 
 def test_where_there_is_nothing_to_train_on(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no data set was named"):
-        read_packed([])
+        load_dataset([])
     (tmp_path / "train-000000.tar").write_bytes(b"\0" * 10240)
     with pytest.raises(InputError, match="holds no samples to train on"):
-        read_packed([folder, tmp_path])
+        load_dataset([folder, tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,20 @@ def test_where_there_is_nothing_to_train_on(folder: Path, tmp_path: Path) -> Non
 )
 def test_a_sample_that_is_damaged_is_named(tmp_path: Path, frames: tuple[bytes, ...], info: Any, said: str) -> None:
     with (tmp_path / "train-000000.tar").open("wb") as file:
-        write_shard(file, [Sample("film-7", frames, info)])
+        write_shard(file, [ShardSample("film-7", frames, info)])
     with pytest.raises(InputError, match=f"the sample film-7 of .* is damaged: .*{said}"):
-        read_packed([tmp_path])
+        load_dataset([tmp_path])
 
 
 def test_stored_in_a_file_it_opens_as_it_was(tmp_path: Path) -> None:
     data = packed(4, 2)
-    data = Packed((*data.windows[:3], data.windows[3][:, :, :50, :40].contiguous()), *list(vars(data).values())[1:4])
-    again = data.save(tmp_path / "windows.bin").open()
-    assert (again.names, again.films.tolist(), again.motions.tolist()) == (
-        data.names,
-        data.films.tolist(),
+    data = InMemoryDataset(
+        (*data.windows[:3], data.windows[3][:, :, :50, :40].contiguous()), *list(vars(data).values())[1:4]
+    )
+    again = data.save_pixels(tmp_path / "windows.bin").open()
+    assert (again.film_names, again.film_indices.tolist(), again.motions.tolist()) == (
+        data.film_names,
+        data.film_indices.tolist(),
         data.motions.tolist(),
     )
     assert all(torch.equal(one, other) for one, other in zip(data.windows, again.windows, strict=True))
@@ -89,12 +91,14 @@ def test_stored_in_a_file_it_opens_as_it_was(tmp_path: Path) -> None:
 def test_films_are_picked_alike_and_what_moves_more_often() -> None:
     films = torch.tensor([0] * 9 + [1])
     motions = torch.tensor([1.0] * 8 + [16.0, 5.0])
-    data = Packed(tuple(torch.zeros(3, 3, 8, 8).byte() for _ in films), films, ("many", "one"), motions)
-    assert data.chances[:9].sum().item() == pytest.approx(0.5)
-    assert data.chances[9].item() == pytest.approx(0.5)
-    assert (data.chances[8] / data.chances[0]).item() == pytest.approx(4.0)  # the root of 16
+    data = InMemoryDataset(tuple(torch.zeros(3, 3, 8, 8).byte() for _ in films), films, ("many", "one"), motions)
+    assert data.balanced_probabilities[:9].sum().item() == pytest.approx(0.5)
+    assert data.balanced_probabilities[9].item() == pytest.approx(0.5)
+    assert (data.balanced_probabilities[8] / data.balanced_probabilities[0]).item() == pytest.approx(
+        4.0
+    )  # the root of 16
 
 
 def test_no_room_for_the_file_of_windows_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="File too large"), files_of_at_most(1000):
-        packed(1).save(tmp_path / "windows.bin")
+        packed(1).save_pixels(tmp_path / "windows.bin")
