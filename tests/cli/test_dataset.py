@@ -61,7 +61,7 @@ def test_a_build_told_to_machines_and_people(built: SimpleNamespace) -> None:
     assert 0 < data["decoding_share"] < 1
     assert "letter.mkv" in data["left_out"]
     assert "left out: letter.mkv" in built.result.stderr
-    assert "4 samples to train with, 2 held back" in built.result.stderr
+    assert "4 samples for training, 2 for validation" in built.result.stderr
     assert {sample.info["name"] for sample in read_shards(built.out, "validation")} == {"two.mp4"}
 
 
