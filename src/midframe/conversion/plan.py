@@ -20,7 +20,7 @@ from midframe.video.containers import CONTAINERS, Container, container_for, demu
 from midframe.video.encoders import Encoder, EncoderRequest, choose_encoder, encoded_size
 from midframe.video.frame import Layout, planar_layout
 from midframe.video.images.animation import ANIMATION_LAYOUT
-from midframe.video.images.names import is_image_sequence, list_images, matching, output_pattern
+from midframe.video.images.names import is_image_sequence, list_images, matching_names, output_pattern
 from midframe.video.images.writer import image_colour, image_layout
 from midframe.video.images.y4m import y4m_layout
 from midframe.video.probe import Film
@@ -158,7 +158,11 @@ def check_target(source: str, target: str, settings: Settings) -> None:
     if is_image_sequence(source) and is_image_sequence(target):
         folder, pattern = output_pattern(target)
         pictures = list_images(source)
-        if folder.exists() and folder.samefile(pictures[0].parent) and matching(pattern, [p.name for p in pictures]):
+        if (
+            folder.exists()
+            and folder.samefile(pictures[0].parent)
+            and matching_names(pattern, [p.name for p in pictures])
+        ):
             raise OutputError(f"the pictures {target} would replace the input's own; give another folder or pattern")
     folder = where.absolute().parent
     if not folder.is_dir():

@@ -12,7 +12,7 @@ from midframe.video.images.animation import loop_count
 from midframe.video.images.gif import GifWriter
 from midframe.video.images.webp_writer import WebpWriter
 from midframe.video.images.writer import ImageWriter
-from midframe.video.images.y4m import Y4mWriter
+from midframe.video.images.y4m import Y4mFormat, Y4mWriter
 from midframe.video.remuxer import Remuxer
 from midframe.video.sink import Sink
 from midframe.video.writer import FilmWriter
@@ -29,7 +29,8 @@ def open_sink(plan: Plan, settings: Settings) -> Sink:
     if plan.container.writer == "webp":
         return WebpWriter(target, **size, plays=_plays(plan), overwrite=again)
     if plan.container.writer == "y4m":
-        return Y4mWriter(target, form.layout, form.colour, **size, rate=form.rate, aspect=form.aspect, overwrite=again)
+        y4m = Y4mFormat(form.layout, form.colour, **size, rate=form.rate, aspect=form.aspect)
+        return Y4mWriter(target, y4m, overwrite=again)
     remuxer = Remuxer(plan.film, plan.streams, plan.container, plan.timeline)
     return FilmWriter(target, form, remuxer, overwrite=again)
 

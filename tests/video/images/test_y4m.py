@@ -20,7 +20,7 @@ import pytest
 from midframe.errors import OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
-from midframe.video.images.y4m import Y4mWriter, decode_frames, frame_times, y4m_layout
+from midframe.video.images.y4m import Y4mFormat, Y4mWriter, decode_frames, frame_times, y4m_layout
 from midframe.video.pixels import planes_of
 
 RATE = Fraction(48000, 1001)
@@ -38,16 +38,16 @@ def frame(layout: Layout, k: int = 0, width: int = 37, height: int = 21) -> Fram
     return Frame(planes, layout, k / RATE, 1 / RATE)
 
 
-def write(target: Path | str, frames: list[Frame], colour: Colour = LEFT, **options: object) -> Y4mWriter:
-    writer = Y4mWriter(
-        str(target),
-        frames[0].layout,
-        colour,
-        width=frames[0].width,
-        height=frames[0].height,
-        rate=RATE,
-        **options,  # type: ignore[arg-type]
-    )
+def write(
+    target: Path | str,
+    frames: list[Frame],
+    colour: Colour = LEFT,
+    *,
+    aspect: Fraction | None = None,
+    overwrite: bool = False,
+) -> Y4mWriter:
+    form = Y4mFormat(frames[0].layout, colour, frames[0].width, frames[0].height, RATE, aspect)
+    writer = Y4mWriter(str(target), form, overwrite=overwrite)
     for each in frames:
         writer.write(each)
     writer.finish()
@@ -88,7 +88,7 @@ def test_layouts_without_a_name_get_one_that_holds_them() -> None:
 
 def test_a_layout_without_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="y4m has no name for RGB"):
-        Y4mWriter(str(tmp_path / "a.y4m"), Layout("rgb", 8), LEFT, width=37, height=21, rate=RATE)
+        Y4mWriter(str(tmp_path / "a.y4m"), Y4mFormat(Layout("rgb", 8), LEFT, 37, 21, RATE))
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -172,7 +172,7 @@ class FullDisk(io.BytesIO):
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    writer = Y4mWriter(str(tmp_path / "a.y4m"), Layout("gray", 8), LEFT, width=37, height=21, rate=RATE)
+    writer = Y4mWriter(str(tmp_path / "a.y4m"), Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
     writer.file.close()
     writer.file = FullDisk()
     with pytest.raises(OutputError, match=r"a\.y4m cannot be written: no space left on the disk$"):
@@ -211,7 +211,7 @@ def test_standard_output_carries_a_film(pipe: tuple[int, TextIO]) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_in_one_line(pipe: tuple[int, TextIO]) -> None:
-    writer = Y4mWriter("-", Layout("gray", 8), LEFT, width=37, height=21, rate=RATE)
+    writer = Y4mWriter("-", Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
     writer.write(frame(Layout("gray", 8)))
     os.close(pipe[0])
     with pytest.raises(OutputError, match=r"^standard output cannot be written: the program that read it has ended$"):
@@ -226,7 +226,7 @@ def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(ours), os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("midframe.video.images.y4m.sys", SimpleNamespace(stdout=terminal))
         with pytest.raises(SettingError, match="not for a terminal"):
-            Y4mWriter("-", Layout("gray", 8), LEFT, width=37, height=21, rate=RATE)
+            Y4mWriter("-", Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
 
 
 def test_wrong_frames_are_a_fault_not_a_film(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from midframe.video.frame import Frame, Plane
 from midframe.video.images.animation import ANIMATION_LAYOUT, AnimationFormat, AnimationWriter
 from midframe.video.pixels import planes_of
 
-MAX_SIDE = 65535
+MAX_GIF_SIDE = 65535
 """The largest width and height of a GIF, in pixels."""
 
-MAX_RATE = 50
+MAX_GIF_RATE = 50
 """The most frames a second: players show a frame of less than 2/100 s for 10/100 s."""
 
 PALETTE_PIXELS = 10_000
@@ -35,7 +35,7 @@ _FORMAT = AnimationFormat(
     options={"gifflags": "0"},
     tick=Fraction(1, 100),
     shortest=2,
-    advice=f"a GIF shows at most {MAX_RATE} frames a second; give --fps or a .webp",
+    advice=f"a GIF shows at most {MAX_GIF_RATE} frames a second; give --fps or a .webp",
 )
 
 
@@ -49,9 +49,9 @@ class GifWriter(AnimationWriter):
 
     def __init__(self, target: str, width: int, height: int, *, plays: int = 0, overwrite: bool = False) -> None:
         """Open the output; `plays` is how many times the animation is shown, 0 for endlessly."""
-        if max(width, height) > MAX_SIDE:
+        if max(width, height) > MAX_GIF_SIDE:
             raise OutputError(
-                f"{target}: GIF cannot hold a picture of {width}x{height}; at most {MAX_SIDE} pixels a side"
+                f"{target}: GIF cannot hold a picture of {width}x{height}; at most {MAX_GIF_SIDE} pixels a side"
             )
         # FFmpeg counts the repetitions: -1 for none, 0 for endless.
         loop_option = {0: "0", 1: "-1"}.get(plays, str(plays - 1))

@@ -1,35 +1,50 @@
-"""Whether a GIF is all there: FFmpeg ends a GIF that is cut off without a word, so its blocks are walked here."""
+"""Find out whether a GIF is complete, from the lengths of its blocks.
+
+FFmpeg decodes a GIF that was cut off without reporting an error.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+_HEADER_SIZE = 13
+"""Bytes of the signature and the logical screen descriptor."""
+
+_SCREEN_FLAGS = 10
+"""Offset in the file of the flags that describe the global colour table."""
+
+_IMAGE_SIZE, _IMAGE_FLAGS = 11, 9
+"""Bytes of an image descriptor with the code size after it, and the offset in it of the colour table's flags."""
+
+_IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
+"""The bytes that introduce a block."""
+
 
 def gif_is_truncated(path: str | Path) -> bool:
-    """Whether a GIF ends before its trailer, by the lengths of its blocks; the pictures are not decoded.
+    """Return whether a GIF ends before its trailer; a file that is not a GIF counts as truncated.
 
-    Raises `OSError` where the file cannot be read. A file that is no GIF at all ends early, too.
+    The pictures are not decoded. Raises `OSError` if the file cannot be read.
     """
     data = Path(path).read_bytes()
+    if data[:3] != b"GIF":
+        return True
     try:
-        if data[:3] != b"GIF":
-            return True
-        at = 13 + _table(data[10])
-        while data[at] != 0x3B:
-            if data[at] == 0x2C:  # a picture: place and size, its own colours, the size of its codes, blocks
-                at += 11 + _table(data[at + 9])
-            elif data[at] == 0x21:  # an extension
-                at += 2
+        position = _HEADER_SIZE + _colour_table_size(data[_SCREEN_FLAGS])
+        while data[position] != _TRAILER:
+            if data[position] == _IMAGE:
+                position += _IMAGE_SIZE + _colour_table_size(data[position + _IMAGE_FLAGS])
+            elif data[position] == _EXTENSION:
+                position += 2
             else:
                 return True
-            while data[at]:
-                at += 1 + data[at]
-            at += 1
+            while data[position]:  # sub-blocks, each after its length; the last is empty
+                position += 1 + data[position]
+            position += 1
     except IndexError:
         return True
     return False
 
 
-def _table(flags: int) -> int:
-    """The bytes of a colour table, by the flags before it."""
+def _colour_table_size(flags: int) -> int:
+    """Return the size in bytes of the colour table that flags describe; 0 if there is none."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0

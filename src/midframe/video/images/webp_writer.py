@@ -14,14 +14,17 @@ from midframe.video.images.animation import ANIMATION_LAYOUT, AnimationFormat, A
 from midframe.video.images.webp_file import decode_webp_frame, open_webp, parse_webp
 from midframe.video.pixels import frame_of
 
-MAX_SIDE = 16383
+MAX_WEBP_SIDE = 16383
 """The largest width and height of a WebP, in pixels."""
+
+LOSSLESS_WEBP_OPTIONS = {"lossless": "1", "compression_level": "1", "quality": "20"}
+"""Options of libwebp: lossless; of its efforts (level, and quality as effort) low ones, as frames are many."""
 
 _FORMAT = AnimationFormat(
     container="webp",
     encoder="libwebp",
     pixel_format="bgra",
-    options={"lossless": "1", "compression_level": "1", "quality": "20"},
+    options=LOSSLESS_WEBP_OPTIONS,
     tick=Fraction(1, 1000),
     shortest=1,
     advice="a WebP shows at most 1000 frames a second; give --fps",
@@ -36,9 +39,9 @@ class WebpWriter(AnimationWriter):
 
     def __init__(self, target: str, width: int, height: int, *, plays: int = 0, overwrite: bool = False) -> None:
         """Open the output; `plays` is how many times the animation is shown, 0 for endlessly."""
-        if max(width, height) > MAX_SIDE:
+        if max(width, height) > MAX_WEBP_SIDE:
             raise OutputError(
-                f"{target}: WebP cannot hold a picture of {width}x{height}; at most {MAX_SIDE} pixels a side"
+                f"{target}: WebP cannot hold a picture of {width}x{height}; at most {MAX_WEBP_SIDE} pixels a side"
             )
         super().__init__(target, _FORMAT, (width, height), loop_option=str(plays), overwrite=overwrite)
 

@@ -1,11 +1,11 @@
-"""Writing a film as numbered pictures."""
+"""Write frames as image files: a numbered sequence, or a single image."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,108 +17,117 @@ from midframe.files import atomic_write, part_path, write_error
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.images.headers import read_image_header
-from midframe.video.images.names import image_name, is_image_sequence, list_images, matching, output_pattern
+from midframe.video.images.names import image_name, is_image_sequence, list_images, matching_names, output_pattern
 from midframe.video.images.reader import decode_image
+from midframe.video.images.webp_writer import LOSSLESS_WEBP_OPTIONS, MAX_WEBP_SIDE
 from midframe.video.pixels import frame_of, planes_of
 from midframe.video.sink import check_target
 
 
 class ImageWriter:
-    """Writes frames as numbered pictures; a `Sink`.
+    """Writes frames as an image sequence; a `Sink`.
 
     target: a folder (a name that ends in a slash, or an existing folder: PNG files 00001.png, 00002.png, ...) or a
     pattern with one number such as `out/frame%05d.jpg`, always counted from 1. layout, colour: those of `image_layout`
     and `image_colour`. PNG, TIFF, BMP and WebP are lossless; JPEG has the finest quantisation of FFmpeg's encoder
     (between Pillow's quality 96 and 97). Everything is written into the folder `NAME.PID.part` first.
 
-    Raises `OutputError` where there are such pictures already, or anything in the folder, unless `overwrite` is set:
-    then pictures that the pattern names are replaced, older ones beyond the last removed, and all other files stay.
+    Raises `OutputError` if images match the pattern already, or if the target is a folder with anything in it. With
+    `overwrite` images that the pattern names are replaced, further ones beyond the last are deleted, and all other
+    files stay.
     """
 
     def __init__(
         self, target: str, layout: Layout, colour: Colour, *, width: int, height: int, overwrite: bool = False
     ) -> None:
-        self.target = target
-        self.folder, self.pattern = output_pattern(target)
-        self.whole = Path(target) == self.folder
-        self.overwrite = overwrite
-        self.layout, self.colour = layout, colour
-        self.count = 0
-        self.committed = False
-        self._check()
         self.part = part_path(target)
-        self.context = _encoder(target, Path(self.pattern).suffix, layout, width, height)
-        self.context.thread_type, self.context.thread_count = "FRAME", 0
+        self._target = target
+        self._folder, self._pattern = output_pattern(target)
+        self._is_whole_folder = Path(target) == self._folder
+        self._overwrite = overwrite
+        self._layout, self._colour = layout, colour
+        self._count = 0
+        self._committed = False
+        self._check_target()
+        self._context = _open_encoder(target, Path(self._pattern).suffix, layout, width, height)
+        self._context.thread_type, self._context.thread_count = "FRAME", 0
         try:
             self.part.mkdir()
         except OSError as error:
             raise write_error(target, error) from None
 
     def write(self, frame: Frame) -> None:
-        if frame.layout != self.layout or (frame.width, frame.height) != (self.context.width, self.context.height):
-            raise ValueError(f"the pictures are {self.layout.describe()}, not {frame.layout.describe()}")
-        self._encode(_picture(frame, self.colour, str(self.context.pix_fmt)))
+        """Encode one frame."""
+        if frame.layout != self._layout or (frame.width, frame.height) != (self._context.width, self._context.height):
+            raise ValueError(f"the pictures are {self._layout.describe()}, not {frame.layout.describe()}")
+        self._encode(_to_picture(frame, self._colour, str(self._context.pix_fmt)))
 
     def finish(self) -> None:
+        """Write the images that the encoder still holds."""
         self._encode(None)
 
     def commit(self) -> None:
-        self._check()
-        names = [image_name(self.pattern, k) for k in range(1, self.count + 1)]
+        """Move the images to their final folder."""
+        self._check_target()
+        names = [image_name(self._pattern, number) for number in range(1, self._count + 1)]
         try:
-            if not self.folder.exists():
-                self.part.rename(self.folder)
+            if not self._folder.exists():
+                self.part.rename(self._folder)
             else:
                 for name in names:
-                    (self.part / name).replace(self.folder / name)
-                for name in set(self._present()) - set(names):
-                    (self.folder / name).unlink()
+                    (self.part / name).replace(self._folder / name)
+                for name in set(self._existing_names()) - set(names):
+                    (self._folder / name).unlink()
                 self.part.rmdir()
         except OSError as error:
-            raise write_error(self.target, error) from None
-        self.committed = True
+            raise write_error(self._target, error) from None
+        self._committed = True
 
     def abort(self) -> None:
-        if not self.committed:
+        """Delete the images, unless they are in their final folder already."""
+        if not self._committed:
             shutil.rmtree(self.part, ignore_errors=True)
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
+        """Encode a picture, or flush the encoder with None, and write the images that are ready."""
         try:
-            for packet in self.context.encode(picture):
-                self.count += 1
-                (self.part / image_name(self.pattern, self.count)).write_bytes(packet)
+            for packet in self._context.encode(picture):
+                self._count += 1
+                (self.part / image_name(self._pattern, self._count)).write_bytes(packet)
         except (av.error.FFmpegError, OSError) as error:
-            raise write_error(self.target, error) from None
+            raise write_error(self._target, error) from None
 
-    def _present(self) -> list[str]:
-        """The names in the target's folder that the pattern may give."""
-        return matching(self.pattern, [entry.name for entry in os.scandir(self.folder)])
+    def _existing_names(self) -> list[str]:
+        """Return the names in the target's folder that match the pattern."""
+        return matching_names(self._pattern, [entry.name for entry in os.scandir(self._folder)])
 
-    def _check(self) -> None:
-        parent = self.folder.absolute().parent if self.whole else self.folder
+    def _check_target(self) -> None:
+        """Raise `OutputError` if the images cannot be put into the target's folder."""
+        folder = self._folder
+        parent = folder.absolute().parent if self._is_whole_folder else folder
         if not parent.is_dir():
-            raise OutputError(f"{self.target} cannot be written: there is no folder {parent}")
-        if not self.folder.exists():
+            raise OutputError(f"{self._target} cannot be written: there is no folder {parent}")
+        if not folder.exists():
             return
-        if not self.folder.is_dir():
-            raise OutputError(f"{self.folder} is a file, not a folder for pictures")
-        if self.overwrite:
+        if not folder.is_dir():
+            raise OutputError(f"{folder} is a file, not a folder for pictures")
+        if self._overwrite:
             return
-        if self.whole and any(os.scandir(self.folder)):
-            raise OutputError(f"the folder {self.folder} is not empty; --overwrite replaces the pictures in it")
-        if not self.whole and self._present():
-            raise OutputError(f"there are pictures named {self.pattern} in {self.folder}; --overwrite replaces them")
+        if self._is_whole_folder and any(os.scandir(folder)):
+            raise OutputError(f"the folder {folder} is not empty; --overwrite replaces the pictures in it")
+        if not self._is_whole_folder and self._existing_names():
+            raise OutputError(f"there are pictures named {self._pattern} in {folder}; --overwrite replaces them")
 
 
 def save_image(frame: Frame, colour: Colour, target: str, *, overwrite: bool = False) -> None:
-    """Write one frame, in a layout of `image_layout` and the colours of `image_colour`, as a picture file.
+    """Write one frame, in a layout of `image_layout` and the colours of `image_colour`, as an image file.
 
-    Raises `OutputError` where it cannot be written, or exists and `overwrite` is not set.
+    Raises `OutputError` if it cannot be written, or if it exists and `overwrite` is not set.
     """
     check_target(target, overwrite)
-    context = _encoder(target, Path(target).suffix, frame.layout, frame.width, frame.height)
+    context = _open_encoder(target, Path(target).suffix, frame.layout, frame.width, frame.height)
     try:
-        packets = [*context.encode(_picture(frame, colour, str(context.pix_fmt))), *context.encode(None)]
+        packets = [*context.encode(_to_picture(frame, colour, str(context.pix_fmt))), *context.encode(None)]
     except av.error.FFmpegError as error:
         raise write_error(target, error) from None
     with atomic_write(target) as file:
@@ -127,10 +136,10 @@ def save_image(frame: Frame, colour: Colour, target: str, *, overwrite: bool = F
 
 
 def image_layout(path: str, layout: Layout) -> Layout:
-    """The layout that a picture, or pictures, of this name are written in, for a film of that layout.
+    """Return the layout in which an image file or sequence of that name holds frames of a layout.
 
-    PNG and TIFF hold gray and RGB of 8 bits, and of 16 for everything deeper; BMP and WebP RGB of 8 bits; JPEG 4:2:0,
-    4:2:2 and 4:4:4 and gray of 8 bits. More bits come by conversion of colours, where the peak becomes 65535.
+    PNG and TIFF hold gray and RGB of 8 bits, and of 16 bits for everything deeper; BMP and WebP hold RGB of 8 bits;
+    JPEG holds gray, 4:2:0, 4:2:2 and 4:4:4 of 8 bits.
     """
     suffix = Path(output_pattern(path)[1] if is_image_sequence(path) else path).suffix.lower()
     if suffix in (".jpg", ".jpeg"):
@@ -144,9 +153,9 @@ def image_layout(path: str, layout: Layout) -> Layout:
 
 
 def image_colour(layout: Layout, colour: Colour) -> Colour:
-    """What the code values of pictures in a layout of `image_layout` mean: full range, and JPEG's matrix for YUV.
+    """Return the meaning of code values in images of a layout of `image_layout`.
 
-    The primaries and transfer of the film's `colour` stay as they are.
+    Images are full range, and YUV has JPEG's matrix. Primaries and transfer are those of the film's `colour`.
     """
     name = "bt601" if layout.family == "yuv" else layout.family
     matrix = {"yuv": 5, "rgb": 0, "gray": 2}[layout.family]
@@ -154,7 +163,7 @@ def image_colour(layout: Layout, colour: Colour) -> Colour:
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of pictures in a written folder. Raises `OutputError` if a file's header is not a picture's."""
+    """Return the number of images in a written folder. Raises `OutputError` if a file has no readable image header."""
     files = list(path.iterdir())
     for file in files:
         try:
@@ -165,33 +174,49 @@ def count_frames(path: Path) -> int:
 
 
 def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
-    """Decode the pictures of a written folder with the given indices, from 0. The time of each is its index."""
+    """Decode the images of a written folder with the given indices, from 0. The time of each is its index."""
     files = list_images(f"{path}/")
     for index in indices:
         planes, layout, _ = planes_of(decode_image(files[index]))
         yield Frame(planes, layout, Fraction(index))
 
 
-def _encoder(target: str, suffix: str, layout: Layout, width: int, height: int) -> av.VideoCodecContext:
-    """An encoder for pictures of one type, layout and size."""
-    held = image_layout(target, layout)
-    if held != layout:
-        raise SettingError(f"pictures of type {suffix} hold {held.describe()}, not {layout.describe()}")
-    codec, pixel_format, options = _encoding(suffix.lower(), layout)
-    limit = {"libwebp": 16383}.get(codec, 65500)
-    if max(width, height) > limit:
-        raise OutputError(f"{target} cannot hold pictures of {width}x{height}; at most {limit} pixels a side")
-    context = av.CodecContext.create(codec, "w")
+@dataclass(frozen=True)
+class _ImageEncoder:
+    """FFmpeg's encoder for an image type."""
+
+    name: str
+    pixel_format: str
+    """FFmpeg's name of the pixel format that the encoder is given."""
+    options: dict[str, str]
+    max_side: int = 65500
+    """The largest width and height in pixels."""
+
+
+def _open_encoder(target: str, suffix: str, layout: Layout, width: int, height: int) -> av.VideoCodecContext:
+    """Create an encoder for images of one type, layout and size.
+
+    Raises `SettingError` if the type does not hold the layout, `OutputError` if it does not hold the size.
+    """
+    storable = image_layout(target, layout)
+    if storable != layout:
+        raise SettingError(f"pictures of type {suffix} hold {storable.describe()}, not {layout.describe()}")
+    encoder = _encoder_for(suffix.lower(), layout)
+    if max(width, height) > encoder.max_side:
+        raise OutputError(
+            f"{target} cannot hold pictures of {width}x{height}; at most {encoder.max_side} pixels a side"
+        )
+    context = av.CodecContext.create(encoder.name, "w")
     assert isinstance(context, av.VideoCodecContext)
-    context.width, context.height, context.pix_fmt = width, height, pixel_format
+    context.width, context.height, context.pix_fmt = width, height, encoder.pixel_format
     context.time_base = Fraction(1, 25)
     context.color_range = 2
-    context.options = options
+    context.options = encoder.options
     return context
 
 
-def _picture(frame: Frame, colour: Colour, pixel_format: str) -> av.VideoFrame:
-    """A frame as an encoder for pictures takes it."""
+def _to_picture(frame: Frame, colour: Colour, pixel_format: str) -> av.VideoFrame:
+    """Return a frame in the pixel format of an encoder, with the tags of a colour."""
     picture = frame_of(frame.planes, frame.layout, pixel_format)
     picture.pts, picture.time_base = None, Fraction(1, 25)
     picture.colorspace, picture.color_range = colour.tag_matrix, 2
@@ -199,19 +224,21 @@ def _picture(frame: Frame, colour: Colour, pixel_format: str) -> av.VideoFrame:
     return picture
 
 
-def _encoding(suffix: str, layout: Layout) -> tuple[str, str, dict[str, str]]:
-    """FFmpeg's encoder, pixel format and options for a picture type and layout."""
+def _encoder_for(suffix: str, layout: Layout) -> _ImageEncoder:
+    """Return the encoder for an image type and a layout that the type holds."""
     if suffix in (".jpg", ".jpeg"):
-        sub = {(1, 1): "420", (1, 0): "422"}.get((layout.shift_x, layout.shift_y), "444")
-        name = "yuvj420p" if layout.family == "gray" else f"yuvj{sub}p"
-        return "mjpeg", name, {"qmin": "1", "qmax": "1"}
+        subsampling = {(1, 1): "420", (1, 0): "422"}.get((layout.shift_x, layout.shift_y), "444")
+        pixel_format = "yuvj420p" if layout.family == "gray" else f"yuvj{subsampling}p"
+        return _ImageEncoder("mjpeg", pixel_format, {"qmin": "1", "qmax": "1"})
     if suffix == ".webp":
-        return "libwebp", "bgra", {"lossless": "1", "compression_level": "1", "quality": "20"}
+        return _ImageEncoder("libwebp", "bgra", LOSSLESS_WEBP_OPTIONS, max_side=MAX_WEBP_SIDE)
     if suffix == ".bmp":
-        return "bmp", "bgr24", {}
-    wide = layout.depth > 8
+        return _ImageEncoder("bmp", "bgr24", {})
+    byte_order = "be" if suffix == ".png" else "le"
+    if layout.depth == 8:
+        pixel_format = "gray" if layout.family == "gray" else "rgb24"
+    else:
+        pixel_format = f"gray16{byte_order}" if layout.family == "gray" else f"rgb48{byte_order}"
     if suffix == ".png":
-        name = ("gray16be" if wide else "gray") if layout.family == "gray" else "rgb48be" if wide else "rgb24"
-        return "png", name, {"pred": "paeth", "compression_level": "3"}
-    name = ("gray16le" if wide else "gray") if layout.family == "gray" else "rgb48le" if wide else "rgb24"
-    return "tiff", name, {"compression_algo": "deflate"}
+        return _ImageEncoder("png", pixel_format, {"pred": "paeth", "compression_level": "3"})
+    return _ImageEncoder("tiff", pixel_format, {"compression_algo": "deflate"})

@@ -1,10 +1,11 @@
-"""Writing y4m (YUV4MPEG2): uncompressed frames of one rate, to a file or a pipe."""
+"""Write y4m (YUV4MPEG2: uncompressed frames at a constant rate) to a file or a pipe, and read back what was written."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -20,38 +21,49 @@ from midframe.video.frame import Frame, Layout
 from midframe.video.pixels import planes_of
 from midframe.video.sink import check_target, put_in_place
 
+FRAME_HEADER = b"FRAME\n"
+"""What precedes the samples of each frame."""
+
+
+@dataclass(frozen=True)
+class Y4mFormat:
+    """What the header of a y4m stream says."""
+
+    layout: Layout
+    """One of the layouts that `y4m_layout` returns."""
+
+    colour: Colour
+    """The meaning of the code values; y4m stores the chroma siting and the range."""
+
+    width: int
+    height: int
+
+    rate: Fraction
+    """Frames a second. It alone determines the frames' times in y4m."""
+
+    aspect: Fraction | None = None
+    """Pixel aspect ratio, width over height; None for square pixels."""
+
 
 class Y4mWriter:
     """Writes frames as y4m, to a file or, with target `-`, to standard output; a `Sink`.
 
-    layout: one of `y4m_layout`; rate: frames a second, which is all that y4m says about times: frames follow each other
-    at that rate whatever their own times are. On standard output nothing can be taken back or verified, and `part` is
-    None. Raises `OutputError`, also where the program that reads the pipe ends, and `SettingError` where standard
-    output is a terminal.
+    Standard output cannot be verified or taken back, and `part` is None. Raises `OutputError`, also if the program that
+    reads the pipe ends, and `SettingError` if y4m has no name for the layout or standard output is a terminal.
     """
 
-    def __init__(
-        self,
-        target: str,
-        layout: Layout,
-        colour: Colour,
-        *,
-        width: int,
-        height: int,
-        rate: Fraction,
-        aspect: Fraction | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        self.target = "standard output" if target == "-" else target
-        self.layout, self.size = layout, (width, height)
-        self.overwrite = overwrite
-        self.committed = False
+    def __init__(self, target: str, form: Y4mFormat, *, overwrite: bool = False) -> None:
+        """Open the output and write the header."""
         self.part: Path | None = None
-        if y4m_layout(layout) != layout:
-            raise SettingError(f"y4m has no name for {layout.describe()}; it holds {y4m_layout(layout).describe()}")
-        header = _header(layout, colour, (width, height), rate, aspect)
+        self._target = "standard output" if target == "-" else target
+        self._form = form
+        self._overwrite = overwrite
+        self._committed = False
+        storable = y4m_layout(form.layout)
+        if storable != form.layout:
+            raise SettingError(f"y4m has no name for {form.layout.describe()}; it holds {storable.describe()}")
         if target == "-":
-            self.file = _standard_output()
+            self.file = _open_standard_output()
         else:
             check_target(target, overwrite)
             self.part = part_path(target)
@@ -60,73 +72,79 @@ class Y4mWriter:
             except OSError as error:
                 raise write_error(target, error) from None
         try:
-            self._put(header)
+            self._write_all(_stream_header(form))
         except OutputError:
             self.abort()
             raise
 
     def write(self, frame: Frame) -> None:
-        if frame.layout != self.layout or (frame.width, frame.height) != self.size:
-            raise ValueError(f"the frames are {self.layout.describe()}, not {frame.layout.describe()}")
-        self._put(b"FRAME\n")
+        """Write one frame, whose own time is ignored."""
+        form = self._form
+        if frame.layout != form.layout or (frame.width, frame.height) != (form.width, form.height):
+            raise ValueError(f"the frames are {form.layout.describe()}, not {frame.layout.describe()}")
+        self._write_all(FRAME_HEADER)
         for plane in frame.planes:
-            samples = np.ascontiguousarray(plane, "u1" if self.layout.depth == 8 else "<u2")
-            self._put(samples.reshape(-1).view(np.uint8).data)
+            samples = np.ascontiguousarray(plane, "u1" if form.layout.depth == 8 else "<u2")
+            self._write_all(samples.reshape(-1).view(np.uint8).data)
 
     def finish(self) -> None:
+        """Close the output."""
         try:
             if self.part is not None:
-                os.fsync(self.file.fileno())
+                os.fsync(self.file.fileno())  # a full disk may show itself only now
             self.file.close()
         except OSError as error:
-            raise write_error(self.target, error) from None
+            raise write_error(self._target, error) from None
 
     def commit(self) -> None:
+        """Give the finished file its final name."""
         if self.part is not None:
-            put_in_place(self.part, self.target, self.overwrite)
-        self.committed = True
+            put_in_place(self.part, self._target, self._overwrite)
+        self._committed = True
 
     def abort(self) -> None:
+        """Close the output and delete the file, unless it has its final name already."""
         self.file.close()
-        if self.part is not None and not self.committed:
+        if self.part is not None and not self._committed:
             self.part.unlink(missing_ok=True)
 
-    def _put(self, data: bytes | memoryview) -> None:
-        """All of it, though the system may take less at a time."""
-        rest = memoryview(data)
+    def _write_all(self, data: bytes | memoryview) -> None:
+        """Write all of the data, in several system calls if necessary."""
+        remaining = memoryview(data)
         try:
-            while rest:
-                rest = rest[self.file.write(rest) or 0 :]
+            while remaining:
+                remaining = remaining[self.file.write(remaining) or 0 :]
         except OSError as error:
-            raise write_error(self.target, error) from None
+            raise write_error(self._target, error) from None
 
 
 def y4m_layout(layout: Layout) -> Layout:
-    """The layout in which y4m holds a film of that layout: itself where y4m has a name for it, else one that holds it.
+    """Return the layout in which y4m stores frames of a layout: the same if y4m has a name for it, else a larger one.
 
-    YUV 4:4:0, 4:1:0 and deep 4:1:1 become 4:4:4; RGB becomes YUV 4:4:4; gray of 14 bits, of 16.
+    YUV 4:4:0, 4:1:0 and deep 4:1:1 become 4:4:4; RGB becomes YUV 4:4:4; gray of 14 bits becomes gray of 16 bits.
     """
     if layout.family == "gray":
         return Layout("gray", 16 if layout.depth == 14 else layout.depth)
     shifts = (layout.shift_x, layout.shift_y)
-    if shifts in _CHROMA or (shifts == (2, 0) and layout.depth == 8):
+    if shifts in _SUBSAMPLING_NAMES or (shifts == (2, 0) and layout.depth == 8):
         return Layout("yuv", layout.depth, *shifts)
     return Layout("yuv", layout.depth)
 
 
 def frame_times(path: Path) -> list[Fraction]:
-    """The times of all frames of a y4m file; raises `OutputError` where it is not whole."""
+    """Return the times of all frames of a y4m file, in seconds. Raises `OutputError` if the file is not whole."""
     with path.open("rb") as file:
         header = file.readline(1000)
         tags = {word[:1]: word[1:] for word in header.decode("ascii", "replace").split()[1:] if word[0] in "WHFC"}
-        layout = _layout_of(tags["C"])
-        samples = sum(h * w for h, w in layout.sizes(int(tags["W"]), int(tags["H"])))
-        length = len(b"FRAME\n") + samples * (1 if layout.depth == 8 else 2)
-        count, rest = divmod(path.stat().st_size - len(header), length)
+        layout = _layout_of_tag(tags["C"])
+        samples = sum(height * width for height, width in layout.sizes(int(tags["W"]), int(tags["H"])))
+        frame_size = len(FRAME_HEADER) + samples * (1 if layout.depth == 8 else 2)
+        count, excess = divmod(path.stat().st_size - len(header), frame_size)
+        whole = excess == 0
         for k in range(count):
-            file.seek(len(header) + k * length)
-            rest = rest or file.read(6) != b"FRAME\n"
-    if rest:
+            file.seek(len(header) + k * frame_size)
+            whole = whole and file.read(len(FRAME_HEADER)) == FRAME_HEADER
+    if not whole:
         raise OutputError(f"{path} did not come out whole: {count} frames and something else")
     rate = Fraction(tags["F"].replace(":", "/"))
     return [k / rate for k in range(count)]
@@ -138,7 +156,7 @@ def count_frames(path: Path) -> int:
 
 
 def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
-    """Decode the frames of a y4m file with the given indices, which rise from 0, by FFmpeg.
+    """Decode the frames of a y4m file with the given indices, which rise from 0, with FFmpeg.
 
     Raises `OutputError` if there is no frame of that index.
     """
@@ -161,40 +179,51 @@ def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
         raise OutputError(f"{path} has no frame {index}")
 
 
-_CHROMA = {(1, 1): "420", (1, 0): "422", (0, 0): "444"}
+_SUBSAMPLING_NAMES = {(1, 1): "420", (1, 0): "422", (0, 0): "444"}
+"""The chroma subsampling in the tag C, by the logarithms of horizontal and vertical subsampling."""
 
 
-def _header(layout: Layout, colour: Colour, size: tuple[int, int], rate: Fraction, aspect: Fraction | None) -> bytes:
-    siting = {"left": "mpeg2", "topleft": "paldv", "centre": "jpeg"}[colour.siting]
+def _stream_header(form: Y4mFormat) -> bytes:
+    aspect = f"{form.aspect.numerator}:{form.aspect.denominator}" if form.aspect else "1:1"
+    value_range = "FULL" if form.colour.full_range else "LIMITED"
+    words = (
+        f"YUV4MPEG2 W{form.width} H{form.height} F{form.rate.numerator}:{form.rate.denominator} Ip A{aspect} "
+        f"C{_layout_tag(form.layout, form.colour)} XCOLORRANGE={value_range}\n"
+    )
+    return words.encode()
+
+
+def _layout_tag(layout: Layout, colour: Colour) -> str:
+    """Return the value of the tag C: subsampling, chroma siting (8-bit 4:2:0 only) and depth."""
+    depth = str(layout.depth) if layout.depth > 8 else ""
     if layout.family == "gray":
-        name = "mono"
-    elif (layout.shift_x, layout.shift_y) == (2, 0):
-        name = "411"
-    else:
-        name = _CHROMA[layout.shift_x, layout.shift_y]
-        name += siting if name == "420" and layout.depth == 8 else ""
-        name += "p" if layout.depth > 8 else ""
-    name += str(layout.depth) if layout.depth > 8 else ""
-    shape = f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1"
-    levels = "FULL" if colour.full_range else "LIMITED"
-    words = f"W{size[0]} H{size[1]} F{rate.numerator}:{rate.denominator} Ip A{shape} C{name} XCOLORRANGE={levels}"
-    return f"YUV4MPEG2 {words}\n".encode()
+        return f"mono{depth}"
+    if (layout.shift_x, layout.shift_y) == (2, 0):
+        return "411"
+    name = _SUBSAMPLING_NAMES[layout.shift_x, layout.shift_y]
+    if depth:
+        return f"{name}p{depth}"
+    siting = {"left": "mpeg2", "topleft": "paldv", "centre": "jpeg"}[colour.siting]
+    return name + siting if name == "420" else name
 
 
-def _layout_of(tag: str) -> Layout:
-    """The layout of a tag that `_header` wrote."""
+def _layout_of_tag(tag: str) -> Layout:
+    """Return the layout of a tag C that `_layout_tag` returned."""
     if tag.startswith("mono"):
         return Layout("gray", int(tag[4:] or 8))
-    shifts = {"411": (2, 0), **{name: shifts for shifts, name in _CHROMA.items()}}[tag[:3]]
+    shifts = {"411": (2, 0), **{name: shifts for shifts, name in _SUBSAMPLING_NAMES.items()}}[tag[:3]]
     return Layout("yuv", int(tag[4:]) if tag[3:4] == "p" and tag[4:].isdigit() else 8, *shifts)
 
 
-def _standard_output() -> BinaryIO:
-    """Standard output without a buffer of ours: nothing stays behind that would fail once more at exit."""
+def _open_standard_output() -> BinaryIO:
+    """Open standard output without a buffer, so that nothing is left that would fail again at exit.
+
+    Raises `OutputError` if there is none and `SettingError` if it is a terminal.
+    """
     try:
-        number = sys.stdout.fileno()
+        descriptor = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):
         raise OutputError("there is no standard output to write to") from None
-    if os.isatty(number):
+    if os.isatty(descriptor):
         raise SettingError("y4m is not for a terminal; send it on with | or >")
-    return open(os.dup(number), "wb", buffering=0)  # noqa: PTH123 - a descriptor, not a path
+    return open(os.dup(descriptor), "wb", buffering=0)  # noqa: PTH123 - a descriptor, not a path
