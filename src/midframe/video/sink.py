@@ -1,4 +1,4 @@
-"""Where frames go: what every writer of films, pictures, pipes and animations has in common."""
+"""What all writers of outputs have in common: their interface, and checks of the target."""
 
 from __future__ import annotations
 
@@ -11,36 +11,34 @@ from midframe.video.frame import Frame
 
 
 class Sink(Protocol):
-    """Takes the frames of one output in order.
+    """Takes the frames of one output in order and writes them to a file, folder or pipe.
 
-    A sink is made with all it needs to know and opens its output at once, under the name `part` beside the target
-    (None for standard output); the target itself is not touched. Then:
+    The constructor opens the output as `part`; the target itself is not touched before `commit`. All methods raise
+    `OutputError` if the output cannot be written.
 
-        write(frame)   takes one frame in the sink's own layout and size; `frame.time` and `frame.duration` are output
-                       times, rising
-        finish()       writes what is still held back, and closes; `part` is then whole and can be verified
-        commit()       puts it under its final name; once, after `finish()`
-        abort()        closes and deletes everything that was written; does nothing after `commit()`
-
-    All of them raise `OutputError` where the output cannot be written. For verification each kind has a function
-    `read_back(part)`, the times of all frames in a finished output (of pictures, their number), and
-    `decode_frame(part, k)`, its k-th frame as planes.
+    For verification, the module of each writer but `FilmWriter` has two functions: `count_frames(part)` returns the
+    number of frames of a finished output, and `decode_frames(part, indices)` decodes some of them.
     """
 
     @property
-    def part(self) -> Path | None: ...
+    def part(self) -> Path | None:
+        """The file or folder that is written, beside the target; None for standard output."""
 
-    def write(self, frame: Frame) -> None: ...
+    def write(self, frame: Frame) -> None:
+        """Write one frame of the layout and size of the sink; its time is an output time, later than the last one."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Write what is still buffered and close the output, which can then be verified."""
 
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """Give the output its final name; called once, after `finish`."""
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Close the output and delete everything that was written; does nothing after `commit`."""
 
 
 def check_target(target: str | Path, overwrite: bool) -> None:
-    """Raise `OutputError` where a file cannot be put there: its folder is missing, or it exists already."""
+    """Raise `OutputError` if a file cannot be put at `target`: its folder is missing, or the target exists already."""
     target = Path(target)
     if not target.parent.is_dir():
         raise OutputError(f"{target} cannot be written: there is no folder {target.parent}")
@@ -51,7 +49,7 @@ def check_target(target: str | Path, overwrite: bool) -> None:
 
 
 def put_in_place(part: Path, target: str | Path, overwrite: bool) -> None:
-    """Give a finished file its final name."""
+    """Give a finished file its final name. Raises `OutputError` like `check_target`, or if it cannot be renamed."""
     check_target(target, overwrite)
     try:
         part.replace(target)
