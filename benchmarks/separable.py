@@ -29,8 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.ops import TapPattern, separable_convolution
-from midframe.ops.separable import halide
-from midframe.ops.separable import torch as chunked
+from midframe.ops.separable import halide, pytorch
 
 HEIGHT, WIDTH, CHANNELS, TAPS = 720, 1280, 3, 51
 
@@ -90,7 +89,7 @@ def jobs_of_one_frame() -> dict[str, Callable[[], Any]]:
     bfloat16 = vertical.bfloat16(), horizontal.bfloat16()
     channels_last = [t.contiguous(memory_format=torch.channels_last) for t in (vertical, horizontal)]
     jobs: dict[str, Callable[[], Any]] = {"per-tap loop, forward": lambda: per_tap_loop(image, vertical, horizontal)}
-    for name, backend in (("halide", halide), ("torch", chunked)):
+    for name, backend in (("halide", halide), ("torch", pytorch)):
         jobs |= {
             f"{name}, forward": lambda b=backend: b.forward(image, vertical, horizontal, dense, False),
             f"{name}, both kernel gradients": lambda b=backend: b.gradient_kernels(

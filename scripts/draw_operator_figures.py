@@ -122,8 +122,8 @@ def draw_operator(first: NDArray[np.uint8], second: NDArray[np.uint8], x: int, y
 def draw_composite(path: Path) -> None:
     inner, outer = 11, 10
     figure, panels = plt.subplots(1, 3, figsize=(10, 3.9), dpi=110)
-    for panel, reading in zip(panels, ("rings", "axes", "literal"), strict=True):
-        pattern = TapPattern.composite(inner, outer, reading)
+    for panel, variant in zip(panels, ("rings", "axes", "literal"), strict=True):
+        pattern = TapPattern.composite(inner, outer, variant)
         taps = np.array(list(pattern.taps()))
         dense = (np.abs(taps[:, 2:]).max(1) <= inner // 2) & (
             np.abs(taps[:, :2] - pattern.size // 2).max(1) <= inner // 2
@@ -131,7 +131,7 @@ def draw_composite(path: Path) -> None:
         ring = np.abs(taps[:, :2] - pattern.size // 2).max(1) - inner // 2
         for chosen, colour in ((dense, DENSE), (~dense & (ring % 2 == 1), ODD), (~dense & (ring % 2 == 0), EVEN)):
             panel.scatter(taps[chosen, 3], taps[chosen, 2], s=9, c=colour, marker="s", linewidths=0)
-        panel.set_title(f"{reading}: {len(taps)} taps", fontsize=10)
+        panel.set_title(f"{variant}: {len(taps)} taps", fontsize=10)
         limit = pattern.reach + 1
         panel.set(xlim=(-limit, limit), ylim=(limit, -limit), aspect="equal")
     bare(*panels)

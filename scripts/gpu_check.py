@@ -133,7 +133,7 @@ def checks(run: Run) -> list[dict[str, Any]]:
     """Output, weight sum and all gradients of the Triton kernels, each against the reference in float64."""
     answers = []
     for taps, border, shape, kind in cases(run):
-        name = f"T={taps.size} {'dense' if taps.is_dense else taps.reading} {border} {list(shape)} {kind}"
+        name = f"T={taps.size} {'dense' if taps.is_dense else taps.variant} {border} {list(shape)} {kind}"
         errors = run.guarded(name, lambda t=taps, b=border, s=shape, k=kind: errors_of(run, t, b, s, k))
         good = isinstance(errors, dict) and all(error < TOLERANCE[kind] for error in errors.values())
         if isinstance(errors, dict) and not good:

@@ -17,6 +17,14 @@ def test_info_says_for_each_backend_whether_it_runs_and_why() -> None:
     assert told["backends"]["torch"]["runs"]
     assert not told["backends"]["triton"]["runs"] or told["device"] == "cuda"
     assert all(backend["why"] for backend in told["backends"].values())
+    convolution = told["operators"]["separable_convolution"]
+    assert list(convolution) == ["halide", "triton", "torch", "reference"]
+    assert convolution["torch"] == {"runs": True, "why": "matrix products over chunks of rows, in bounded memory"}
+
+
+def test_info_in_words_says_which_backends_run_each_operator() -> None:
+    lines = [line.split(maxsplit=1) for line in run("info", "--device", "cpu").stdout.splitlines()]
+    assert ["separable_convolution", "halide, torch, reference"] in lines
 
 
 def test_info_of_a_film_names_its_streams(film_factory) -> None:  # type: ignore[no-untyped-def]

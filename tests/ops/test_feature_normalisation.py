@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops import comparable
+from midframe.ops.feature_normalisation import comparable
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 

@@ -8,7 +8,7 @@ from midframe.errors import SettingError
 from midframe.ops import TapPattern
 
 PATTERNS = [(1, 2), (3, 2), (3, 4), (5, 2), (5, 8), (11, 10)]
-READINGS = ["rings", "axes", "literal"]
+VARIANTS = ["rings", "axes", "literal"]
 
 
 def offsets(pattern: TapPattern) -> list[tuple[int, int]]:
@@ -21,9 +21,9 @@ def test_dense_taps_lie_around_the_centre(size: int) -> None:
     assert list(TapPattern.dense(size).taps()) == expected
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_without_an_outer_part_every_reading_is_dense(reading: str) -> None:
-    composite = TapPattern.composite(5, 0, reading)  # type: ignore[arg-type]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_without_an_outer_part_every_reading_is_dense(variant: str) -> None:
+    composite = TapPattern.composite(5, 0, variant)  # type: ignore[arg-type]
     assert composite.is_dense
     assert list(composite.taps()) == list(TapPattern.dense(5).taps())
 
@@ -67,9 +67,9 @@ def test_the_area_of_the_report(inner: int, outer: int) -> None:
 
 
 @pytest.mark.parametrize(("inner", "outer"), PATTERNS)
-@pytest.mark.parametrize("reading", READINGS)
-def test_patterns_are_symmetric_and_read_no_pixel_twice(inner: int, outer: int, reading: str) -> None:
-    pattern = TapPattern.composite(inner, outer, reading)  # type: ignore[arg-type]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_patterns_are_symmetric_and_read_no_pixel_twice(inner: int, outer: int, variant: str) -> None:
+    pattern = TapPattern.composite(inner, outer, variant)  # type: ignore[arg-type]
     places = offsets(pattern)
     assert len(set(places)) == len(places)
     assert set(places) == {(dx, dy) for dy, dx in places} == {(-dy, dx) for dy, dx in places}
@@ -101,7 +101,7 @@ def test_the_order_of_the_report() -> None:
     assert order[5:16] == list(range(11))
 
 
-@pytest.mark.parametrize(("inner", "outer", "reading"), [(4, 2, "rings"), (0, 0, "rings"), (3, 1, "axes"), (3, 2, "x")])
-def test_sizes_that_cannot_be_centred_are_refused(inner: int, outer: int, reading: str) -> None:
-    with pytest.raises(SettingError, match=f"{inner} dense|{outer} dilated|'{reading}'"):
-        TapPattern.composite(inner, outer, reading)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("inner", "outer", "variant"), [(4, 2, "rings"), (0, 0, "rings"), (3, 1, "axes"), (3, 2, "x")])
+def test_sizes_that_cannot_be_centred_are_refused(inner: int, outer: int, variant: str) -> None:
+    with pytest.raises(SettingError, match=f"{inner} dense|{outer} dilated|'{variant}'"):
+        TapPattern.composite(inner, outer, variant)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,9 +74,10 @@ def _machine(device: str) -> dict[str, Any]:
 
     import torch
 
+    import midframe.networks.guided  # noqa: F401 - it imports all operators, and only imported ones are reported
     from midframe import __version__
     from midframe.conversion.render import choose_device
-    from midframe.ops.dispatch import survey
+    from midframe.ops.dispatch import backend_availability, operator_availability
 
     chosen = choose_device(device)
     return {
@@ -85,7 +87,11 @@ def _machine(device: str) -> dict[str, Any]:
         "av": version("av"),
         "device": str(chosen),
         "threads": torch.get_num_threads(),
-        "backends": {name: {"runs": runs, "why": why} for name, runs, why in survey(chosen.type)},
+        "backends": {name: asdict(found) for name, found in backend_availability(chosen.type).items()},
+        "operators": {
+            operator: {name: asdict(found) for name, found in backends.items()}
+            for operator, backends in operator_availability(chosen.type).items()
+        },
     }
 
 
@@ -102,7 +108,13 @@ def _film(path: str) -> dict[str, Any]:
 def _print(data: dict[str, Any], indent: str = "") -> None:
     """Plain data as lines, nested ones indented."""
     for key, value in data.items():
-        if isinstance(value, dict) and set(value) == {"runs", "why"}:
+        if key == "operators":
+            print(f"{indent}operators and the backends that run them, the one that auto takes first")
+            for operator, backends in value.items():
+                print(
+                    f"{indent}  {operator:<22} {', '.join(name for name, found in backends.items() if found['runs'])}"
+                )
+        elif isinstance(value, dict) and set(value) == {"runs", "why"}:
             print(f"{indent}{key:<18} {'yes' if value['runs'] else 'no'}: {value['why']}")
         elif isinstance(value, dict):
             print(f"{indent}{key}")

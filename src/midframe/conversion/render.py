@@ -19,7 +19,7 @@ from midframe.errors import DeviceError, WeightsError
 from midframe.networks.average import Average
 from midframe.networks.tiles import Tiled
 from midframe.networks.times import DEPTH, frames_at
-from midframe.ops.dispatch import survey
+from midframe.ops.dispatch import describe_record, record_backends
 from midframe.video.colour import Colour, from_rgb, made_planes, moving_within, to_codes, to_rgb, to_tensors
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.timeline import Timeline
@@ -29,7 +29,7 @@ class Maker:
     """Makes the output frames of pairs, with one network, in one film's layout and colour.
 
     layout, colour: of the source frames; written: layout and colour of the frames that come out. `names` says what
-    makes them (network, shader, backend, device).
+    makes them (network, shader, backend, device); the backend is empty before the first is made.
     """
 
     def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
@@ -47,9 +47,10 @@ class Maker:
         self.names = {
             "network": type(network).__name__.lower(),
             "shader": self.shader.name if self.shader else "off",
-            "backend": next(name for name, runs, _ in survey(self.device.type) if runs and name != "reference"),
+            "backend": "",
             "device": str(self.device),
         }
+        self.backends: dict[str, set[str]] = {}
         self._newest: tuple[Frame, tuple[Tensor, ...], Tensor] | None = None
 
     @contextmanager
@@ -118,7 +119,9 @@ class Maker:
         answers = frames_at(self.network, first, second, positions)
         for position in positions:
             with torch.inference_mode():
-                _, answer = next(answers)
+                with record_backends(self.backends):
+                    _, answer = next(answers)
+                self.names["backend"] = describe_record(self.backends)
                 time = float(position)
                 self._check(answer)
                 if self.shader is not None and blend is not None:
@@ -134,7 +137,9 @@ class Maker:
         """What the averaging network makes of each plane: it is linear, so the way through RGB would change nothing."""
         when = torch.tensor([time], device=self.device)
         first, second = (to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
-        made = (self.network(a[None, None], b[None, None], when)[0, 0] for a, b in zip(first, second, strict=True))
+        with record_backends(self.backends):
+            made = [self.network(a[None, None], b[None, None], when)[0, 0] for a, b in zip(first, second, strict=True)]
+        self.names["backend"] = describe_record(self.backends)
         return tuple(to_codes(plane, self.layout) for plane in made)
 
     def _check(self, answer: Tensor) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from midframe.errors import SettingError
 from midframe.flow.estimate import align
 from midframe.networks.base import InterpolationNetwork, pad, unpad
-from midframe.ops import comparable, cost_volume, separable_convolution, warp
+from midframe.ops import cost_volume, separable_convolution, warp
+from midframe.ops.feature_normalisation import comparable
 
 SLOPE = 0.2
 """Of every leaky ReLU, the paper's."""

@@ -36,7 +36,7 @@ class Paper(InterpolationNetwork):
     halve a size rounding up, so any size from 16x16 goes through without padding. 21,675,452 parameters.
 
     taps: which pixels the kernels read; `DILATED_TAPS` is the report's composite dilation. Also as a weights file has
-    it: inner, outer, reading.
+    it: inner, outer, variant.
     initialisation: of all convolutions (`convolution-aware`, as the report cites, or `glorot`).
     centre_tap: the last convolution of each sub-network starts with weight 0 and a bias of sqrt(1/2) at its centre tap,
     so that the untrained network is the mean of the frames; False, with `glorot`, is the author's code
@@ -64,7 +64,7 @@ class Paper(InterpolationNetwork):
             raise SettingError(f"precision is {' or '.join(get_args(Precision))}; got '{precision}'")
         self.taps = taps if isinstance(taps, TapPattern) else _pattern(taps)
         taps = self.taps
-        self.settings: dict[str, Any] = {"taps": [taps.inner, taps.outer, taps.reading]}
+        self.settings: dict[str, Any] = {"taps": [taps.inner, taps.outer, taps.variant]}
         self.precision = precision
         self.encoder = nn.ModuleList(_block(before, channels) for before, channels in pairwise((6, *CHANNELS)))
         upwards = CHANNELS[:0:-1]
@@ -156,6 +156,6 @@ def _upsampled(x: Tensor, size: torch.Size) -> Tensor:
 
 def _pattern(setting: Sequence[int | str]) -> TapPattern:
     match list(setting):
-        case [int(inner), int(outer), "rings" | "axes" | "literal" as reading] if inner + outer <= 255:
-            return TapPattern(inner, outer, reading)
-    raise SettingError(f"taps is inner, outer and a reading (rings, axes, literal); got {setting!r}")
+        case [int(inner), int(outer), "rings" | "axes" | "literal" as variant] if inner + outer <= 255:
+            return TapPattern(inner, outer, variant)
+    raise SettingError(f"taps is inner, outer and a variant (rings, axes, literal); got {setting!r}")

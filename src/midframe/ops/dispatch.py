@@ -1,93 +1,223 @@
-"""Which backends an operator can run on here, and why not on the others.
+"""Choose the backend that runs an operator, and report which backends can run.
 
-A backend has one predicate: it gives the error that forcing this backend raises, or None where it can run. The same
-sentence is logged at debug where `auto` passes it by, and printed by `midframe info`.
+Each operator declares its backends once, in a table in its `op.py`, and calls `choose_backend` there:
+
+    BACKENDS = BackendTable(
+        "warp",
+        (
+            Backend("halide", "midframe.ops.warp.halide", "one pass over the image"),
+            Backend("torch", "midframe.ops.warp.pytorch", "`grid_sample`", uses_autograd=True),
+            Backend("reference", "midframe.ops.warp.reference", "four gathered neighbours", uses_autograd=True),
+        ),
+    )
+
+    def run(image, flow, backend):
+        chosen = choose_backend(BACKENDS, backend, image, flow)
+        if chosen.uses_autograd:
+            return chosen.load().forward(image, flow)
+        return _warp(image, flow, chosen.name)  # an operator of torch.library; it calls BACKENDS[name].load().forward
+
+A new backend of an operator is one module and one line in its table. If a backend cannot run, one sentence says why:
+a forced backend raises it, `auto` logs it at level debug, and `midframe info` prints it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from midframe.errors import DeviceError, MidframeError, SettingError
+from midframe.errors import DeviceError, SettingError
 
 log = logging.getLogger(__name__)
 
-AUTOMATIC = ("halide", "triton", "torch")
-"""What `auto` tries, in this order. `reference` is never chosen: it is the definition, not a way to work."""
+AUTO_ORDER = ("halide", "triton", "torch")
+"""The backends that `auto` tries, in this order. It never takes `reference`, which defines the operator."""
 
 
-def choose(
-    operator: str,
-    backend: str,
-    tensors: Sequence[Tensor],
-    *,
-    offered: Sequence[str] = AUTOMATIC,
-) -> str:
-    """The backend that runs `operator` on these tensors: one of `offered`, or `reference`.
+@dataclass(frozen=True)
+class Backend:
+    """One backend of one operator."""
 
-    backend: `auto`, or the name of the one that must be used. offered: what the operator has, best first.
-    Raises `DeviceError` (device or package) or `SettingError` (types, names) where a forced backend cannot run.
+    name: str
+    """`halide`, `triton`, `torch` or `reference`."""
+    module: str
+    """Full name of the module with the functions `forward` and, unless `uses_autograd`, the gradients."""
+    description: str
+    """How the module computes, and how much memory it takes if that is more than inputs and outputs: a phrase."""
+    uses_autograd: bool = False
+    """True if `forward` consists of differentiable torch operations; its gradients then come from torch's autograd."""
+    limits: Callable[..., str | None] | None = None
+    """Called with the tensors and arguments given to `choose_backend`. Returns the sentence that says why this backend
+    cannot run on them, None if it can. None: the backend takes everything that the operator takes."""
+
+    def load(self) -> ModuleType:
+        """Import the module of this backend."""
+        return import_module(self.module)
+
+
+@dataclass(frozen=True)
+class BackendTable:
+    """The backends of one operator. Creating a table adds it to those that `operator_availability` reports."""
+
+    operator: str
+    backends: tuple[Backend, ...]
+
+    def __post_init__(self) -> None:
+        _TABLES[self.operator] = self
+
+    def __getitem__(self, name: str) -> Backend:
+        """Return the backend of this name. Raise `SettingError` if the operator has none."""
+        for backend in self.backends:
+            if backend.name == name:
+                return backend
+        known = ", ".join(("auto", *(backend.name for backend in self.backends)))
+        raise SettingError(f"{self.operator} has no backend '{name}'; there are: {known}")
+
+    def __contains__(self, name: str) -> bool:
+        return any(backend.name == name for backend in self.backends)
+
+
+_TABLES: dict[str, BackendTable] = {}
+
+
+def choose_backend(table: BackendTable, backend: str, *tensors: Tensor, **arguments: object) -> Backend:
+    """Return the backend that runs an operator on these tensors.
+
+    backend: `auto` takes the first of `AUTO_ORDER` that can run; a name forces that backend. tensors: the operator's
+    tensors, whose devices and types decide. arguments: what the limits of the operator's backends need besides.
+    Raises `DeviceError` (device or package) or `SettingError` (types, limits, unknown name) if a forced backend cannot
+    run, and `DeviceError` if `auto` finds none.
     """
     if backend != "auto":
-        if backend not in (*offered, "reference"):
-            known = ", ".join(("auto", "reference", *offered))
-            raise SettingError(f"{operator} has no backend '{backend}'; there are: {known}")
-        refusal = why_not(backend, tensors)
+        chosen = table[backend]
+        refusal = _refusal(chosen, tensors, arguments)
         if refusal is not None:
             raise refusal
-        return backend
-    for name in offered:
-        refusal = why_not(name, tensors)
+        _record(table.operator, backend)
+        return chosen
+    for name in AUTO_ORDER:
+        if name not in table:
+            continue
+        refusal = _refusal(table[name], tensors, arguments)
         if not torch.compiler.is_compiling():
-            log.debug("%s on %s: %s", operator, name, refusal or "runs")
+            log.debug("%s on %s: %s", table.operator, name, refusal or "runs")
         if refusal is None:
-            return name
-    raise DeviceError(f"{operator} has no backend that runs here; `midframe info` says why")
+            _record(table.operator, name)
+            return table[name]
+    raise DeviceError(f"{table.operator} has no backend that runs here; `midframe info` says why")
 
 
-def why_not(backend: str, tensors: Sequence[Tensor]) -> MidframeError | None:
-    """Why this backend cannot run on these tensors, None where it can."""
-    return PREDICATES[backend](tensors[0].device.type, {tensor.dtype for tensor in tensors})
+@contextmanager
+def record_backends(record: dict[str, set[str]]) -> Iterator[None]:
+    """Add to `record`, for each operator that this thread runs meanwhile, the names of the backends that run it.
+
+    Calls inside a graph of `torch.compile` are not recorded.
+    """
+    _RECORDS.set((*_RECORDS.get(), record))
+    try:
+        yield
+    finally:
+        _RECORDS.set(tuple(active for active in _RECORDS.get() if active is not record))
 
 
-def survey(device: str | None = None) -> list[tuple[str, bool, str]]:
-    """Each backend, whether it runs on float32 tensors of a device (None: the best one here), and a sentence on it."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    rows = []
-    for name, predicate in PREDICATES.items():
-        refusal = predicate(device, {torch.float32})
-        rows.append((name, refusal is None, str(refusal) if refusal else _DESCRIPTIONS[name]()))
-    return rows
+_RECORDS: ContextVar[tuple[dict[str, set[str]], ...]] = ContextVar("records of backends", default=())
 
 
-def _any(_device: str, _types: set[torch.dtype]) -> None:
+def _record(operator: str, backend: str) -> None:
+    if not torch.compiler.is_compiling():
+        for record in _RECORDS.get():
+            record.setdefault(operator, set()).add(backend)
+
+
+def describe_record(record: dict[str, set[str]]) -> str:
+    """Return a record in words: `halide` if that ran everything, else each backend with its operators in brackets."""
+    names = sorted({name for backends in record.values() for name in backends})
+    if len(names) < 2:
+        return "".join(names)
+    operators = {name: sorted(o for o, backends in record.items() if name in backends) for name in names}
+    return ", ".join(f"{name} ({', '.join(operators[name])})" for name in names)
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run, and why."""
+
+    runs: bool
+    why: str
+    """What the backend is if it can run; if not, the sentence that forcing it raises."""
+
+
+def backend_availability(device: str) -> dict[str, Availability]:
+    """Return for each backend whether this machine can run it on float32 tensors of a device (`cpu`, `cuda`, ...).
+
+    An operator need not have all of them: see `operator_availability`.
+    """
+    found = {}
+    for name, requirements in REQUIREMENTS.items():
+        refusal = requirements(device, {torch.float32})
+        found[name] = Availability(refusal is None, _DESCRIPTIONS[name]() if refusal is None else str(refusal))
+    return found
+
+
+def operator_availability(device: str) -> dict[str, dict[str, Availability]]:
+    """Return for each operator and each of its backends whether it can run on float32 tensors of a device.
+
+    Limits that depend on the operator's arguments do not count; they are part of the backend's description. Only
+    operators whose modules are imported are reported.
+    """
+    found: dict[str, dict[str, Availability]] = {}
+    for table in _TABLES.values():
+        found[table.operator] = {}
+        for backend in table.backends:
+            refusal = REQUIREMENTS[backend.name](device, {torch.float32})
+            why = backend.description if refusal is None else str(refusal)
+            found[table.operator][backend.name] = Availability(refusal is None, why)
+    return found
+
+
+def _refusal(
+    backend: Backend, tensors: tuple[Tensor, ...], arguments: dict[str, object]
+) -> DeviceError | SettingError | None:
+    """Return the error that says why a backend cannot run on these tensors, None if it can."""
+    refusal = REQUIREMENTS[backend.name](tensors[0].device.type, {tensor.dtype for tensor in tensors})
+    if refusal is None and backend.limits is not None:
+        sentence = backend.limits(*tensors, **arguments)
+        refusal = None if sentence is None else SettingError(sentence)
+    return refusal
+
+
+def _require_nothing(_device: str, _types: set[torch.dtype]) -> None:
     return None
 
 
-def _halide(device: str, types: set[torch.dtype]) -> MidframeError | None:
-    if not _installed("halide"):
+def _require_halide(device: str, types: set[torch.dtype]) -> DeviceError | SettingError | None:
+    if not _is_installed("halide"):
         return DeviceError("the halide backend needs the package halide; install it with `pip install halide`")
     if device != "cpu":
         return DeviceError(f"the halide backend runs on the CPU; the tensors are on {device}")
-    return _low_precision_only("halide", types)
+    return _require_single_or_half_precision("halide", types)
 
 
-def _triton(device: str, types: set[torch.dtype]) -> MidframeError | None:
-    if not _installed("triton"):
+def _require_triton(device: str, types: set[torch.dtype]) -> DeviceError | SettingError | None:
+    if not _is_installed("triton"):
         return DeviceError("the triton backend needs the package triton; install it with `pip install triton`")
     if device != "cuda" and not _triton_interprets():
         return DeviceError(f"the triton backend runs on a CUDA or ROCm GPU; the tensors are on {device}")
-    return _low_precision_only("triton", types)
+    return _require_single_or_half_precision("triton", types)
 
 
-def _low_precision_only(backend: str, types: set[torch.dtype]) -> MidframeError | None:
+def _require_single_or_half_precision(backend: str, types: set[torch.dtype]) -> SettingError | None:
     for dtype in types - {torch.float32, torch.bfloat16, torch.float16}:
         found = str(dtype).removeprefix("torch.")
         return SettingError(f"the {backend} backend takes float32, bfloat16 and float16; a tensor is {found}")
@@ -95,7 +225,7 @@ def _low_precision_only(backend: str, types: set[torch.dtype]) -> MidframeError 
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
@@ -104,12 +234,15 @@ def _triton_interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-PREDICATES: dict[str, Callable[[str, set[torch.dtype]], MidframeError | None]] = {
-    "halide": _halide,
-    "triton": _triton,
-    "torch": _any,
-    "reference": _any,
+Requirements = Callable[[str, set[torch.dtype]], DeviceError | SettingError | None]
+
+REQUIREMENTS: dict[str, Requirements] = {
+    "halide": _require_halide,
+    "triton": _require_triton,
+    "torch": _require_nothing,
+    "reference": _require_nothing,
 }
+"""For each backend, the function that returns why no operator can run on it with a device type and dtypes, or None."""
 
 
 def _describe_halide() -> str:
@@ -126,6 +259,13 @@ def _describe_triton() -> str:
 _DESCRIPTIONS: dict[str, Callable[[], str]] = {
     "halide": _describe_halide,
     "triton": _describe_triton,
-    "torch": lambda: f"torch {torch.__version__} on any device, in chunks of bounded memory",
-    "reference": lambda: "the definition in plain torch, for tests and float64",
+    "torch": lambda: f"torch {torch.__version__}, on any device and in any floating-point type",
+    "reference": lambda: "the definition of each operator in plain torch, for tests and float64",
 }
+
+
+def choose(operator: str, backend: str, tensors: tuple[Tensor, ...], *, offered: tuple[str, ...]) -> str:
+    """Return the name of the chosen backend. For the operators that have no `BackendTable` yet."""
+    names = (*offered, "reference")
+    table = _TABLES.get(operator) or BackendTable(operator, tuple(Backend(name, "", "") for name in names))
+    return choose_backend(table, backend, *tensors).name

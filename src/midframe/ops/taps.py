@@ -1,4 +1,4 @@
-"""Which pixels the taps of an adaptive kernel read: densely around the centre, or spread out towards the edges."""
+"""Define which pixels the taps of an adaptive kernel read: a dense square, or one that spreads towards its edges."""
 
 from __future__ import annotations
 
@@ -8,59 +8,66 @@ from typing import Literal, get_args
 
 from midframe.errors import SettingError
 
-Reading = Literal["rings", "axes", "literal"]
+Variant = Literal["rings", "axes", "literal"]
+"""How composite dilation is read from the report: see `TapPattern`."""
 
 
 @dataclass(frozen=True)
 class TapPattern:
-    """The offsets `(dy, dx)` of the taps `(i, j)` of a kernel with `size` values a side.
+    """The offset `(dy, dx)` in pixels of each tap `(i, j)` of a kernel with T x T taps.
 
-    `TapPattern.dense(T)`: `dy = i - T//2`, `dx = j - T//2`, T odd. `TapPattern.composite(inner, outer, reading)`: the
-    report's composite dilation (its section 7), a dense square of `inner` (odd) taps a side in the middle and `outer`
-    (even) kernel values a side that are spread over a square of side `inner + 2 * outer`. Indices are spatial: kernel
-    value 0 belongs to the top or left end. Raises `SettingError` for sizes that cannot be centred.
+    Create it with `TapPattern.dense(T)`, which reads a square without gaps, or with
+    `TapPattern.composite(inner, outer, variant)`, the composite dilation of the report's section 7. A composite pattern
+    has a dense square of `inner` x `inner` taps in the middle. Around it, `outer` further kernel values per side are
+    spread out, so that the pattern covers a square of side `inner + 2 * outer`. Tap indices are spatial: index 0 is the
+    topmost or leftmost tap. Raises `SettingError` for sizes that cannot be centred and for unknown variants.
 
-    The report's text, formula and figure differ, so there are three readings:
+    The text, the formula and the figure of the report contradict each other, so there are three variants. Ring r is the
+    square of taps at distance r from the dense square; h = `inner // 2`.
 
-    - `rings` (the text): ring r of the T x T kernel goes to the square ring at distance `inner//2 + 2r`, gathered at
-      its corners on odd rings and at the middle of its edges on even ones; T^2 taps.
-    - `axes`: each axis on its own sends a distance s beyond the dense part to `2s - inner//2`; T^2 taps.
-    - `literal` (the two sums of the formula): the dense square, and the `axes` offsets for outer x outer values only;
-      `inner^2 + outer^2` taps.
+    - `rings` follows the text. Ring r moves to distance h + 2r. The taps of odd rings gather at its corners, those of
+      even rings at the middle of its edges. T^2 taps.
+    - `axes` moves each coordinate separately: a distance s > h becomes 2s - h. T^2 taps.
+    - `literal` follows the two sums of the formula: the dense square, and the offsets of `axes` for taps whose row and
+      column both lie outside of the dense part. `inner^2 + outer^2` taps.
 
-    With `outer = 0` every reading is the dense pattern.
+    With `outer` = 0 all variants are the dense pattern.
     """
 
     inner: int
+    """Taps per side of the dense square; odd."""
     outer: int = 0
-    reading: Reading = "rings"
+    """Kernel values per side that are spread out; even, 0 for a dense pattern."""
+    variant: Variant = "rings"
+    """Which offsets the spread taps have."""
 
     def __post_init__(self) -> None:
         if self.inner < 1 or self.inner % 2 == 0:
             raise SettingError(f"a kernel has {self.inner} dense taps a side; it takes an odd number from 1 up")
         if self.outer < 0 or self.outer % 2 == 1:
             raise SettingError(f"a kernel has {self.outer} dilated taps a side; it takes an even number, or 0")
-        if self.reading not in get_args(Reading):
-            known = ", ".join(get_args(Reading))
-            raise SettingError(f"'{self.reading}' is no reading of composite dilation; there are: {known}")
+        if self.variant not in get_args(Variant):
+            known = ", ".join(get_args(Variant))
+            raise SettingError(f"'{self.variant}' is no variant of composite dilation; there are: {known}")
 
     @classmethod
     def dense(cls, size: int) -> TapPattern:
-        """All taps of a square of side `size` (odd), the report's section 1."""
+        """Return the pattern of `size` x `size` (odd) taps without gaps, the report's section 1."""
         return cls(size)
 
     @classmethod
-    def composite(cls, inner: int, outer: int, reading: Reading = "rings") -> TapPattern:
-        """A dense square of side `inner` (odd) inside `outer` (even) dilated values a side, the report's section 7."""
-        return cls(inner, outer, reading)
+    def composite(cls, inner: int, outer: int, variant: Variant = "rings") -> TapPattern:
+        """Return a pattern of composite dilation, the report's section 7."""
+        return cls(inner, outer, variant)
 
     @property
     def is_dense(self) -> bool:
+        """True if the taps have no gaps between them."""
         return self.outer == 0
 
     @property
     def size(self) -> int:
-        """Kernel values a side: the T of `vertical` and `horizontal`."""
+        """Kernel values per side: the T of the maps `vertical` and `horizontal`."""
         return self.inner + self.outer
 
     @property
@@ -74,20 +81,20 @@ class TapPattern:
         return 2 * self.reach + 1
 
     def offset(self, i: int, j: int) -> tuple[int, int] | None:
-        """The `(dy, dx)` of tap `(i, j)`, None where the reading has no such tap."""
+        """Return the `(dy, dx)` of tap `(i, j)`, None if the variant `literal` has no such tap."""
         half = self.inner // 2
         u, v = i - self.size // 2, j - self.size // 2
         ring = max(abs(u), abs(v)) - half
         if ring <= 0:
             return u, v
-        if self.reading == "rings":
-            return _on_ring(u, half, ring), _on_ring(v, half, ring)
-        if self.reading == "literal" and min(abs(u), abs(v)) <= half:
+        if self.variant == "rings":
+            return _ring_offset(u, half, ring), _ring_offset(v, half, ring)
+        if self.variant == "literal" and min(abs(u), abs(v)) <= half:
             return None
-        return _on_axis(u, half), _on_axis(v, half)
+        return _axis_offset(u, half), _axis_offset(v, half)
 
     def taps(self) -> Iterator[tuple[int, int, int, int]]:
-        """Every tap as `(i, j, dy, dx)`, row by row."""
+        """Yield every tap as `(i, j, dy, dx)`, row by row."""
         for i in range(self.size):
             for j in range(self.size):
                 offset = self.offset(i, j)
@@ -95,19 +102,23 @@ class TapPattern:
                     yield (i, j, *offset)
 
     def from_paper_order(self) -> list[int]:
-        """The report stores the dense values first: `spatial = stored[:, pattern.from_paper_order()]` sorts them."""
+        """Return the indices that sort kernel values from the report's order into spatial order.
+
+        The report stores the dense values first: `spatial = stored[:, pattern.from_paper_order()]`.
+        """
         before = self.outer // 2
         dilated = list(range(self.inner, self.size))
         return dilated[:before] + list(range(self.inner)) + dilated[before:]
 
 
-def _on_ring(s: int, half: int, ring: int) -> int:
-    """Where a coordinate of ring `ring` of the kernel lies on its ring of the picture."""
+def _ring_offset(s: int, half: int, ring: int) -> int:
+    """Return the offset of a tap of a ring along one axis, from its distance `s` to the centre of the kernel."""
     sign = (s > 0) - (s < 0)
     if abs(s) == half + ring:
         return sign * (half + 2 * ring)
     return s + sign * ring if ring % 2 == 1 else s
 
 
-def _on_axis(s: int, half: int) -> int:
+def _axis_offset(s: int, half: int) -> int:
+    """Return the offset of the variant `axes` along one axis, from the distance `s` to the centre of the kernel."""
     return s if abs(s) <= half else (1 if s > 0 else -1) * (2 * abs(s) - half)

@@ -19,18 +19,13 @@ from __future__ import annotations
 from typing import Literal, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.dispatch import choose
-from midframe.ops.separable import op as registration
-from midframe.ops.separable import upsampled
-from midframe.ops.separable.reference import separable_convolution_reference
+from midframe.ops.separable import op
 from midframe.ops.taps import TapPattern
 
 Border = Literal["zero", "replicate"]
-_NAME = "separable_convolution"
 Backend = Literal["auto", "reference", "halide", "triton", "torch"]
 
 
@@ -103,23 +98,19 @@ def separable_convolution(
             raise SettingError(f"vertical has {vertical.shape[1]} taps; a dense kernel takes an odd number")
         taps = TapPattern.dense(vertical.shape[1])
     _check(image, vertical, horizontal, taps, border, scale)
-    replicate = border == "replicate"
-    plain = not normalise and not return_weights
-    if plain and upsampled.suits(image, taps, scale) and choose(_NAME, backend, (image, vertical)) == "halide":
-        made: Tensor = upsampled.separable_convolution_upsampled(image, vertical, horizontal, scale, replicate)
-        return made
-    if scale != 1:
-        vertical = F.interpolate(vertical, scale_factor=float(scale), mode="bilinear", align_corners=False)
-        horizontal = F.interpolate(horizontal, scale_factor=float(scale), mode="bilinear", align_corners=False)
     kind = image.dtype
     if normalise:  # divided before it is rounded
         image = image.to(torch.promote_types(kind, torch.float32))
-    if backend == "reference":
-        out, weight_sum = separable_convolution_reference(image, vertical, horizontal, taps, replicate)
-    else:
-        out, weight_sum = registration.separable_convolution(
-            image, vertical, horizontal, taps.inner, taps.outer, taps.reading, replicate, backend
-        )
+    out, weight_sum = op.run(
+        image,
+        vertical,
+        horizontal,
+        op.Sampling(taps, border == "replicate", scale),
+        needs_weights=normalise or return_weights,
+        backend=backend,
+    )
+    if weight_sum is None or not (normalise or return_weights):
+        return out
     if normalise:
         out = (out / torch.where(weight_sum.abs() > 1e-6, weight_sum, 1.0)).to(kind)
     return (out, weight_sum) if return_weights else out

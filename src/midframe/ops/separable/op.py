@@ -1,48 +1,100 @@
-"""The operator as torch sees it: three operators of `torch.library` that call the chosen backend.
+"""Register separable convolution with torch.library, connect its gradients and choose its backend.
 
-`midframe::separable_convolution`, its gradient with respect to both kernels, and that with respect to the picture, each
-with a fake kernel, so that `torch.compile` traces through; autograd connects them, autocast runs them in float32.
+`midframe::separable_convolution`, its gradient with respect to both kernels and its gradient with respect to the image
+are three operators of `torch.library`. Each has a fake kernel, so that `torch.compile` traces through it. Autograd
+connects them; autocast runs them in float32. Kernel maps that Halide upsamples as it reads them have three operators of
+their own, in `op_upsampled.py`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.dispatch import choose
-from midframe.ops.taps import Reading, TapPattern
+from midframe.ops.dispatch import Backend, BackendTable, choose_backend
+from midframe.ops.halide.layouts import like, memory_format_of
+from midframe.ops.separable import op_upsampled
+from midframe.ops.taps import TapPattern, Variant
 
-_MODULES = {
-    "halide": "midframe.ops.separable.halide",
-    "triton": "midframe.ops.separable.triton",
-    "torch": "midframe.ops.separable.pytorch",
-}
-"""The module of each backend, best first."""
+BACKENDS = BackendTable(
+    "separable_convolution",
+    (
+        Backend("halide", "midframe.ops.separable.halide", "tiles of pixels whose sums stay in registers"),
+        Backend("triton", "midframe.ops.separable.triton", "one program per channel and block of pixels in a row"),
+        Backend("torch", "midframe.ops.separable.pytorch", "matrix products over chunks of rows, in bounded memory"),
+        Backend(
+            "reference",
+            "midframe.ops.separable.reference",
+            "a sum over shifted images; autograd keeps one product per tap",
+            uses_autograd=True,
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which pixels and which kernel values an output pixel reads."""
+
+    taps: TapPattern
+    """The offsets of the taps."""
+    replicate: bool
+    """True if taps outside the image read the nearest pixel, False if they count as zero."""
+    scale: int
+    """Height and width of the image, divided by those of the kernel maps: 1, 2 or 4."""
+
+
+def run(
+    image: Tensor, vertical: Tensor, horizontal: Tensor, sampling: Sampling, *, needs_weights: bool, backend: str
+) -> tuple[Tensor, Tensor | None]:
+    """Choose the backend, upsample the kernel maps if it does not do so itself, and convolve.
+
+    Returns the convolved image and the sum of the weights used, `[B, 1, H, W]`. The sum is None if `needs_weights` is
+    False and the backend does not compute it anyway.
+    """
+    taps, replicate, scale = sampling.taps, sampling.replicate, sampling.scale
+    if backend == "auto" and taps.size == 1:
+        backend = "torch"  # a plain multiplication, for which nothing needs to be compiled
+    chosen = choose_backend(BACKENDS, backend, image, vertical)
+    if chosen.name == "halide" and not needs_weights and op_upsampled.supports(image, taps, scale):
+        return op_upsampled.convolve(image, vertical, horizontal, scale, replicate), None
+    if scale != 1:
+        vertical, horizontal = _upsampled(vertical, scale), _upsampled(horizontal, scale)
+    if chosen.uses_autograd:
+        return cast(tuple[Tensor, Tensor], chosen.load().forward(image, vertical, horizontal, taps, replicate))
+    out, weight_sum = _convolve(
+        image, vertical, horizontal, taps.inner, taps.outer, taps.variant, replicate, chosen.name
+    )
+    return out, weight_sum
+
+
+def _upsampled(kernels: Tensor, scale: int) -> Tensor:
+    return F.interpolate(kernels, scale_factor=float(scale), mode="bilinear", align_corners=False)
 
 
 @torch.library.custom_op("midframe::separable_convolution", mutates_args=())
-def separable_convolution(
+def _convolve(  # noqa: PLR0913 - operators of torch.library take tensors and plain values, no dataclasses
     image: Tensor,
     vertical: Tensor,
     horizontal: Tensor,
     inner: int,
     outer: int,
-    reading: str,
+    variant: str,
     replicate: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    taps = _pattern(inner, outer, reading)
-    out, weight_sum = _module(backend, taps, image, vertical).forward(image, vertical, horizontal, taps, replicate)
-    return _formatted(out, image), weight_sum.contiguous()
+    taps = TapPattern(inner, outer, cast(Variant, variant))
+    out, weight_sum = BACKENDS[backend].load().forward(image, vertical, horizontal, taps, replicate)
+    return out.contiguous(memory_format=memory_format_of(image)), weight_sum.contiguous()
 
 
 @torch.library.custom_op("midframe::separable_convolution_gradient_kernels", mutates_args=())
-def gradient_kernels(
+def _gradient_kernels(  # noqa: PLR0913 - as above
     grad_out: Tensor,
     grad_weight_sum: Tensor,
     image: Tensor,
@@ -50,80 +102,63 @@ def gradient_kernels(
     horizontal: Tensor,
     inner: int,
     outer: int,
-    reading: str,
+    variant: str,
     replicate: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    taps = _pattern(inner, outer, reading)
-    grad_vertical, grad_horizontal = _module(backend, taps, image, vertical).gradient_kernels(
-        grad_out, grad_weight_sum, image, vertical, horizontal, taps, replicate
+    taps = TapPattern(inner, outer, cast(Variant, variant))
+    grad_vertical, grad_horizontal = (
+        BACKENDS[backend]
+        .load()
+        .gradient_kernels(grad_out, grad_weight_sum, image, vertical, horizontal, taps, replicate)
     )
-    return _formatted(grad_vertical, vertical), _formatted(grad_horizontal, horizontal)
+    return (
+        grad_vertical.contiguous(memory_format=memory_format_of(vertical)),
+        grad_horizontal.contiguous(memory_format=memory_format_of(horizontal)),
+    )
 
 
 @torch.library.custom_op("midframe::separable_convolution_gradient_image", mutates_args=())
-def gradient_image(
+def _gradient_image(  # noqa: PLR0913 - as above
     grad_out: Tensor,
     vertical: Tensor,
     horizontal: Tensor,
     inner: int,
     outer: int,
-    reading: str,
+    variant: str,
     replicate: bool,
     backend: str,
 ) -> Tensor:
-    taps = _pattern(inner, outer, reading)
-    module = _module(backend, taps, grad_out, vertical)
-    return _formatted(module.gradient_image(grad_out, vertical, horizontal, taps, replicate), grad_out)
+    taps = TapPattern(inner, outer, cast(Variant, variant))
+    grad: Tensor = BACKENDS[backend].load().gradient_image(grad_out, vertical, horizontal, taps, replicate)
+    return grad.contiguous(memory_format=memory_format_of(grad_out))
 
 
-@separable_convolution.register_fake
-def _(
-    image: Tensor,
-    vertical: Tensor,
-    horizontal: Tensor,
-    inner: int,
-    outer: int,
-    reading: str,
-    replicate: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
+@_convolve.register_fake
+def _(image: Tensor, *_others: object) -> tuple[Tensor, Tensor]:
     batch, _, height, width = image.shape
     working = torch.promote_types(image.dtype, torch.float32)
-    return _empty_like(image), image.new_empty((batch, 1, height, width), dtype=working)
+    return like(image), image.new_empty((batch, 1, height, width), dtype=working)
 
 
-@gradient_kernels.register_fake
+@_gradient_kernels.register_fake
 def _(
     grad_out: Tensor,
     grad_weight_sum: Tensor,
     image: Tensor,
     vertical: Tensor,
     horizontal: Tensor,
-    inner: int,
-    outer: int,
-    reading: str,
-    replicate: bool,
-    backend: str,
+    *_others: object,
 ) -> tuple[Tensor, Tensor]:
-    return _empty_like(vertical), _empty_like(horizontal)
+    return like(vertical), like(horizontal)
 
 
-@gradient_image.register_fake
-def _(
-    grad_out: Tensor,
-    vertical: Tensor,
-    horizontal: Tensor,
-    inner: int,
-    outer: int,
-    reading: str,
-    replicate: bool,
-    backend: str,
-) -> Tensor:
-    return _empty_like(grad_out)
+@_gradient_image.register_fake
+def _(grad_out: Tensor, *_others: object) -> Tensor:
+    return like(grad_out)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     image, vertical, horizontal, *options = inputs
     ctx.save_for_backward(image, vertical, horizontal)
     ctx.options = options
@@ -133,48 +168,20 @@ def _backward(ctx: Any, grad_out: Tensor, grad_weight_sum: Tensor) -> tuple[Tens
     image, vertical, horizontal = ctx.saved_tensors
     grad_image = grad_vertical = grad_horizontal = None
     if ctx.needs_input_grad[0]:
-        grad_image = gradient_image(grad_out, vertical, horizontal, *ctx.options)
+        grad_image = _gradient_image(grad_out, vertical, horizontal, *ctx.options)
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-        grad_vertical, grad_horizontal = gradient_kernels(
+        grad_vertical, grad_horizontal = _gradient_kernels(
             grad_out, grad_weight_sum, image, vertical, horizontal, *ctx.options
         )
     return (grad_image, grad_vertical, grad_horizontal, *(None for _ in ctx.options))
 
 
-def _no_second_gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     raise SettingError("separable_convolution has no gradients of gradients but on backend='reference'")
 
 
-torch.library.register_autograd("midframe::separable_convolution", _backward, setup_context=_keep)
+torch.library.register_autograd("midframe::separable_convolution", _backward, setup_context=_save_for_backward)
 for _name in ("gradient_kernels", "gradient_image"):
-    torch.library.register_autograd(f"midframe::separable_convolution_{_name}", _no_second_gradient)
+    torch.library.register_autograd(f"midframe::separable_convolution_{_name}", _refuse_second_gradients)
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("midframe::separable_convolution", _device, torch.float32)
-
-
-def _module(backend: str, taps: TapPattern, image: Tensor, vertical: Tensor) -> ModuleType:
-    """The module that does the work. One tap is a plain multiplication, which needs nothing compiled."""
-    if backend == "auto" and taps.size == 1:
-        backend = "torch"
-    name = choose("separable_convolution", backend, (image, vertical), offered=tuple(_MODULES))
-    return import_module(_MODULES[name])
-
-
-def _pattern(inner: int, outer: int, reading: str) -> TapPattern:
-    return TapPattern(inner, outer, _READINGS[reading])
-
-
-_READINGS: dict[str, Reading] = {"rings": "rings", "axes": "axes", "literal": "literal"}
-
-
-def _format(like: Tensor) -> torch.memory_format:
-    channels_last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
-def _formatted(result: Tensor, like: Tensor) -> Tensor:
-    return result.contiguous(memory_format=_format(like))
-
-
-def _empty_like(like: Tensor) -> Tensor:
-    return torch.empty(like.shape, dtype=like.dtype, device=like.device, memory_format=_format(like))

@@ -12,7 +12,7 @@ from torch import Tensor
 from midframe.ops.taps import TapPattern
 
 
-def separable_convolution_reference(
+def forward(
     image: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
 ) -> tuple[Tensor, Tensor]:
     """Sum over all taps of the shifted picture times both kernel values.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from midframe.ops.halide.compiler import parameter, read, write
-from midframe.ops.separable.halide_dense import Definition
+from midframe.ops.separable.halide.dense import Definition
 
 
 def forward(kernels: torch.dtype) -> Definition:

@@ -16,7 +16,7 @@ from midframe.ops import TapPattern, separable_convolution
 
 PATTERNS = [
     *(TapPattern.dense(size) for size in (1, 3, 5)),
-    *(TapPattern.composite(3, 2, reading) for reading in ("rings", "axes", "literal")),
+    *(TapPattern.composite(3, 2, variant) for variant in ("rings", "axes", "literal")),
 ]
 BORDERS = ["zero", "replicate"]
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.ops.halide.compiler import Run, compiled, new_maps
-from midframe.ops.separable import halide_composite, halide_dense
-from midframe.ops.separable.halide_dense import NARROWEST
+from midframe.ops.separable.halide import composite, dense, upsampled
+from midframe.ops.separable.halide.dense import MIN_WIDTH
 from midframe.ops.separable.pytorch import fold_border
 from midframe.ops.taps import TapPattern
 
@@ -33,7 +33,7 @@ def forward(
             run(picture[b], vertical[b], horizontal[b], _tap_list(taps), taps.reach, int(replicate), threads, result[b])
         return result[:, :-1].to(image.dtype), result[:, -1:].clone()
 
-    out = torch.empty((batch, channels, height, max(width, NARROWEST)), dtype=torch.float32)
+    out = torch.empty((batch, channels, height, max(width, MIN_WIDTH)), dtype=torch.float32)
     weight_sum = out.new_empty((batch, 1, height, out.shape[-1]))
     vertical, horizontal = _widened(vertical), _widened(horizontal)
     for b in range(batch):
@@ -109,15 +109,57 @@ def gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, taps:
     return fold_border(padded, taps.reach, replicate).to(grad_out.dtype)
 
 
+def forward_upsampled(image: Tensor, vertical: Tensor, horizontal: Tensor, scale: int, replicate: bool) -> Tensor:
+    """Convolve with kernel maps that are smaller than the image by `scale` and are upsampled as they are read."""
+    out = torch.empty(image.shape, dtype=torch.float32)
+    run = _upsampled("forward", vertical, image.shape[1], scale)
+    run(_unit_stride(image.float()), _unit_stride(vertical), _unit_stride(horizontal), int(replicate), out)
+    return out.to(image.dtype)
+
+
+def gradient_kernels_upsampled(
+    grad_out: Tensor, image: Tensor, vertical: Tensor, horizontal: Tensor, scale: int, replicate: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of both kernel maps of `forward_upsampled`, at the size of the maps."""
+    grads = torch.empty(vertical.shape, dtype=vertical.dtype), torch.empty(horizontal.shape, dtype=vertical.dtype)
+    inputs = [_unit_stride(tensor) for tensor in (image.float(), vertical, horizontal, grad_out.float())]
+    _upsampled("gradient_kernels", vertical, image.shape[1], scale)(*inputs, int(replicate), *grads)
+    return grads
+
+
+def gradient_image_upsampled(
+    grad_out: Tensor, vertical: Tensor, horizontal: Tensor, scale: int, replicate: bool
+) -> Tensor:
+    """Return the gradient of the image of `forward_upsampled`."""
+    batch, channels, height, width = grad_out.shape
+    border = vertical.shape[1] - 1
+    padded = torch.empty((batch, channels, height + border, width + border), dtype=torch.float32)
+    run = _upsampled("gradient_image", vertical, channels, scale)
+    run(_unit_stride(vertical), _unit_stride(horizontal), _unit_stride(grad_out.float()), padded)
+    return fold_border(padded, border // 2, replicate).to(grad_out.dtype)
+
+
+def _unit_stride(maps: Tensor) -> Tensor:
+    """Return the maps themselves if neighbouring columns are adjacent in memory, else a contiguous copy."""
+    return maps if maps.stride(-1) == 1 else maps.clone(memory_format=torch.contiguous_format)
+
+
 def _dense(which: str, kernels: torch.dtype, channels: int) -> Run:
-    define: Callable[[torch.dtype, int], halide_dense.Definition] = getattr(halide_dense, which)
+    define: Callable[[torch.dtype, int], dense.Definition] = getattr(dense, which)
     name = f"separable_{which}_{_SHORT[kernels]}_{channels}"
-    return compiled(name, halide_dense.__file__, lambda: define(kernels, channels))
+    return compiled(name, dense.__file__, lambda: define(kernels, channels))
 
 
 def _composite(which: str, kernels: torch.dtype) -> Run:
-    define: Callable[[torch.dtype], halide_dense.Definition] = getattr(halide_composite, which)
-    return compiled(f"composite_{which}_{_SHORT[kernels]}", halide_composite.__file__, lambda: define(kernels))
+    define: Callable[[torch.dtype], dense.Definition] = getattr(composite, which)
+    return compiled(f"composite_{which}_{_SHORT[kernels]}", composite.__file__, lambda: define(kernels))
+
+
+def _upsampled(which: str, kernels: Tensor, channels: int, scale: int) -> Run:
+    define = getattr(upsampled, which)
+    taps, dtype = kernels.shape[1], kernels.dtype
+    name = f"separable_upsampled_{which}_{_SHORT[dtype]}_{channels}_{taps}_{scale}"
+    return compiled(name, upsampled.__file__, lambda: define(dtype, channels, taps, scale))
 
 
 _SHORT = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -133,7 +175,7 @@ def _groups(channels: int) -> Iterator[slice]:
 
 def _widened(tensor: Tensor) -> Tensor:
     """A map at least as wide as the dense pipelines need, with zeros on the right."""
-    return F.pad(tensor, (0, NARROWEST - tensor.shape[-1])) if tensor.shape[-1] < NARROWEST else tensor
+    return F.pad(tensor, (0, MIN_WIDTH - tensor.shape[-1])) if tensor.shape[-1] < MIN_WIDTH else tensor
 
 
 def _with_ones(picture: Tensor) -> Tensor:

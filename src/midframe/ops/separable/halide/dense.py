@@ -7,7 +7,7 @@ once, serves all channels. So rows x channels sums stay in registers over the in
 The price is the band: rows + T - 1 picture rows are visited for T taps.
 
 Kernel values are staged tile by tile, converted to float32, with rows clamped to the map: strides and types
-cost nothing in the inner loop. The last tile of a row is shifted inwards, so a map must be `NARROWEST` wide. T, border
+cost nothing in the inner loop. The last tile of a row is shifted inwards, so a map must be `MIN_WIDTH` wide. T, border
 and sizes are run-time values. Rows are split into one strip for each thread.
 """
 
@@ -24,7 +24,7 @@ Definition = tuple[list[Any], list[Any]]
 ROWS_IN_CACHE = 19
 """Rows of a band whose kernel values and pixels fit the first-level cache together."""
 
-NARROWEST = 16
+MIN_WIDTH = 16
 """The least width of the maps in pixels, the longest vector of any processor. The picture may be narrower."""
 
 
