@@ -19,7 +19,7 @@ def test_info_says_for_each_backend_whether_it_runs_and_why() -> None:
     assert all(backend["why"] for backend in told["backends"].values())
     convolution = told["operators"]["separable_convolution"]
     assert list(convolution) == ["halide", "triton", "torch", "reference"]
-    assert convolution["torch"] == {"runs": True, "why": "matrix products over chunks of rows, in bounded memory"}
+    assert convolution["torch"] == {"runs": True, "why": "matrix products on chunks of rows, in bounded memory"}
 
 
 def test_info_in_words_says_which_backends_run_each_operator() -> None:

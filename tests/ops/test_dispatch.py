@@ -35,9 +35,9 @@ def blur() -> Iterator[BackendTable]:
     yield BackendTable(
         "blur",
         (
-            Backend("halide", "blur.halide", "multiples of 16 channels", limits=only_whole_vectors),
-            Backend("torch", "blur.pytorch", "a convolution", uses_autograd=True),
-            Backend("reference", "blur.reference", "a sum", uses_autograd=True),
+            Backend("halide", "multiples of 16 channels", module="blur.halide", limits=only_whole_vectors),
+            Backend("torch", "a convolution", forward=torch.clone),
+            Backend("reference", "a sum", forward=torch.clone),
         ),
     )
     del dispatch._TABLES["blur"]
@@ -49,7 +49,7 @@ def test_auto_takes_halide_on_the_cpu_and_torch_for_types_that_halide_does_not_t
 
 
 def test_auto_never_takes_the_reference() -> None:
-    table = BackendTable("sharpen", (Backend("reference", "sharpen.reference", "a sum"),))
+    table = BackendTable("sharpen", (Backend("reference", "a sum", forward=torch.clone),))
     del dispatch._TABLES["sharpen"]
     assert choose_backend(table, "reference", FLOAT).name == "reference"
     with pytest.raises(DeviceError, match="sharpen has no backend that runs here"):

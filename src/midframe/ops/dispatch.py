@@ -5,16 +5,16 @@ Each operator declares its backends once, in a table in its `op.py`, and calls `
     BACKENDS = BackendTable(
         "warp",
         (
-            Backend("halide", "midframe.ops.warp.halide", "one pass over the image"),
-            Backend("torch", "midframe.ops.warp.pytorch", "`grid_sample`", uses_autograd=True),
-            Backend("reference", "midframe.ops.warp.reference", "four gathered neighbours", uses_autograd=True),
+            Backend("halide", "one pass over the image", module="midframe.ops.warp.halide"),
+            Backend("torch", "`grid_sample`", forward=pytorch.forward),
+            Backend("reference", "four gathered neighbours", forward=reference.forward),
         ),
     )
 
     def run(image, flow, backend):
         chosen = choose_backend(BACKENDS, backend, image, flow)
-        if chosen.uses_autograd:
-            return chosen.load().forward(image, flow)
+        if chosen.forward is not None:
+            return chosen.forward(image, flow)
         return _warp(image, flow, chosen.name)  # an operator of torch.library; it calls BACKENDS[name].load().forward
 
 A new backend of an operator is one module and one line in its table. If a backend cannot run, one sentence says why:
@@ -33,6 +33,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,18 +52,20 @@ class Backend:
 
     name: str
     """`halide`, `triton`, `torch` or `reference`."""
-    module: str
-    """Full name of the module with the functions `forward` and, unless `uses_autograd`, the gradients."""
     description: str
-    """How the module computes, and how much memory it takes if that is more than inputs and outputs: a phrase."""
-    uses_autograd: bool = False
-    """True if `forward` consists of differentiable torch operations; its gradients then come from torch's autograd."""
+    """How it computes, and how much memory it takes besides inputs and outputs if that is much: a phrase."""
+    module: str | None = None
+    """Full name of a module with the function `forward` and a function for each gradient. It is imported when the
+    backend first runs."""
+    forward: Callable[..., Any] | None = None
+    """Instead of a module: a function of differentiable torch operations, whose gradients torch's autograd derives."""
     limits: Callable[..., str | None] | None = None
     """Called with the tensors and arguments given to `choose_backend`. Returns the sentence that says why this backend
     cannot run on them, None if it can. None: the backend takes everything that the operator takes."""
 
     def load(self) -> ModuleType:
         """Import the module of this backend."""
+        assert self.module is not None, f"the backend {self.name} has no module"
         return import_module(self.module)
 
 
@@ -267,5 +270,5 @@ _DESCRIPTIONS: dict[str, Callable[[], str]] = {
 def choose(operator: str, backend: str, tensors: tuple[Tensor, ...], *, offered: tuple[str, ...]) -> str:
     """Return the name of the chosen backend. For the operators that have no `BackendTable` yet."""
     names = (*offered, "reference")
-    table = _TABLES.get(operator) or BackendTable(operator, tuple(Backend(name, "", "") for name in names))
+    table = _TABLES.get(operator) or BackendTable(operator, tuple(Backend(name, "") for name in names))
     return choose_backend(table, backend, *tensors).name

@@ -18,21 +18,18 @@ from torch import Tensor
 from midframe.errors import SettingError
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
 from midframe.ops.halide.layouts import like, memory_format_of
-from midframe.ops.separable import op_upsampled
+from midframe.ops.separable import op_upsampled, reference
 from midframe.ops.taps import TapPattern, Variant
 
 BACKENDS = BackendTable(
     "separable_convolution",
     (
-        Backend("halide", "midframe.ops.separable.halide", "tiles of pixels whose sums stay in registers"),
-        Backend("triton", "midframe.ops.separable.triton", "one program per channel and block of pixels in a row"),
-        Backend("torch", "midframe.ops.separable.pytorch", "matrix products over chunks of rows, in bounded memory"),
+        Backend("halide", "tiles of pixels whose sums stay in registers", module="midframe.ops.separable.halide"),
+        Backend("triton", "one program per channel and block of pixels", module="midframe.ops.separable.triton"),
         Backend(
-            "reference",
-            "midframe.ops.separable.reference",
-            "a sum over shifted images; autograd keeps one product per tap",
-            uses_autograd=True,
+            "torch", "matrix products on chunks of rows, in bounded memory", module="midframe.ops.separable.pytorch"
         ),
+        Backend("reference", "a sum of shifted images; autograd keeps one per tap", forward=reference.forward),
     ),
 )
 
@@ -65,11 +62,11 @@ def run(
         return op_upsampled.convolve(image, vertical, horizontal, scale, replicate), None
     if scale != 1:
         vertical, horizontal = _upsampled(vertical, scale), _upsampled(horizontal, scale)
-    if chosen.uses_autograd:
-        return cast(tuple[Tensor, Tensor], chosen.load().forward(image, vertical, horizontal, taps, replicate))
-    out, weight_sum = _convolve(
-        image, vertical, horizontal, taps.inner, taps.outer, taps.variant, replicate, chosen.name
-    )
+    if chosen.forward is not None:
+        out, weight_sum = chosen.forward(image, vertical, horizontal, taps, replicate)
+    else:
+        pattern = taps.inner, taps.outer, taps.variant
+        out, weight_sum = _convolve(image, vertical, horizontal, *pattern, replicate, chosen.name)
     return out, weight_sum
 
 
