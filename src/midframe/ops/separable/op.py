@@ -1,9 +1,20 @@
 """Register separable convolution with torch.library, connect its gradients and choose its backend.
 
-`midframe::separable_convolution`, its gradient with respect to both kernels and its gradient with respect to the image
-are three operators of `torch.library`. Each has a fake kernel, so that `torch.compile` traces through it. Autograd
-connects them; autocast runs them in float32. Kernel maps that Halide upsamples as it reads them have three operators of
-their own, in `op_upsampled.py`.
+The convolution, its gradient with respect to both kernels and its gradient with respect to the image are three
+operators of `torch.library`. Each has a fake kernel, so that `torch.compile` traces through it. Autograd connects them;
+autocast runs them in float32. `op_upsampled.py` registers the variant whose kernel maps Halide upsamples itself.
+
+A backend is a module with three functions:
+
+    forward(image, vertical, horizontal, taps, replicate) -> (out, weight_sum)
+    gradient_kernels(grad_out, grad_weight_sum, image, vertical, horizontal, taps, replicate)
+        -> (grad_vertical, grad_horizontal)
+    gradient_image(grad_out, vertical, horizontal, taps, replicate) -> grad_image
+
+`taps` is a `TapPattern`; `replicate` is True for the border `replicate`, False for `zero`. The kernel maps have the
+size of the image. Tensors may have any strides; the image and the kernels may be of different types. Sums are float32,
+or float64 for float64 inputs, which is also the type of `weight_sum` and `grad_weight_sum`, `[B, 1, H, W]`. `out`,
+`grad_out` and `grad_image` have the type of the image, the gradients of the kernels have the type of the kernels.
 """
 
 from __future__ import annotations
@@ -36,7 +47,7 @@ BACKENDS = BackendTable(
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which pixels and which kernel values an output pixel reads."""
+    """How an output pixel reads the image and the kernel maps."""
 
     taps: TapPattern
     """The offsets of the taps."""
