@@ -160,7 +160,7 @@ def main() -> None:
             "minutes": round(again / 60, 2),
             "processor_minutes": round(busy_again / 60, 2),
         },
-        "decoding_share": first["decoding_share"],
+        "decoding_fraction": first["decoding_fraction"],
         "megabytes": round(size / 1e6, 1),
         "films": first["films"],
         "clips": first["clips"],

@@ -102,7 +102,7 @@ def folder_triplets(folder: Path) -> Iterator[Triplet]:
 
 def film_triplets(film: Path, places: int, apart: int) -> Iterator[Triplet]:
     """Three frames, `apart` from each to the next, at even places of a film, in its own colours."""
-    from midframe.training.build.pictures import picture_of
+    from midframe.training.build.frames import frame_to_rgb
     from midframe.video.clips import ExcerptReport, open_excerpts
 
     with open_excerpts(film) as opened:
@@ -110,7 +110,7 @@ def film_triplets(film: Path, places: int, apart: int) -> Iterator[Triplet]:
         for place in range(places):
             at = opened.start + length * (2 * place + 1) / (2 * places)
             passing = islice(opened.frames(at, at + apart, ExcerptReport()), 0, 2 * apart + 1, apart)
-            frames = [np.array(picture_of(frame, opened.film, LARGEST)) for frame in passing]
+            frames = [np.array(frame_to_rgb(frame, opened.film, LARGEST)) for frame in passing]
             if len(frames) == 3:
                 name = f"{film.stem}_{place}" if apart == 1 else f"{film.stem}_{place}_{apart}"
                 yield name, *frames

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from midframe.training.build.films import find_films
-from midframe.training.build.pictures import picture_of
-from midframe.training.build.select import deviation, squared_difference, thumbnail_of
+from midframe.training.build.frames import frame_to_rgb
+from midframe.training.build.rejection import squared_difference, standard_deviation
 from midframe.training.build.settings import DatasetSettings
+from midframe.training.build.windows import thumbnail_of
 from midframe.video.clips import ExcerptReport, open_excerpts
 from midframe.video.cuts import distance
 
@@ -44,9 +45,9 @@ def measure(path: Path, settings: DatasetSettings) -> dict[str, np.ndarray]:
         before = None
         everything = film.frames(film.start - 100, film.start + 10**7, ExcerptReport())
         for k, frame in enumerate(everything):
-            picture = picture_of(frame, film.film, settings.size)
+            picture = frame_to_rgb(frame, film.film, settings.size)
             thumb = thumbnail_of(frame)
-            deviations.append(deviation(picture))
+            deviations.append(standard_deviation(picture))
             if before is not None:
                 old, old_thumb = before
                 true, wrapped = squared_difference(old, picture), wrapped_difference(old, picture)

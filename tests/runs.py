@@ -15,7 +15,7 @@ from torch import Tensor
 
 from films.scenes import texture
 from midframe.networks.vgg import random_vgg19
-from midframe.training.build.pictures import encode
+from midframe.training.build.frames import encode_picture
 from midframe.training.config import PRESETS, Config
 from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.shards import ShardSample, write_shard
@@ -78,7 +78,7 @@ def shards(folder: Path) -> Path:
     for split, numbers in (("train", (0, 1, 3, 4)), ("validation", (2, 5))):
         samples = []
         for k in numbers:
-            pictures = [encode(frame.permute(1, 2, 0).contiguous().numpy(), None) for frame in window(k)]
+            pictures = [encode_picture(frame.permute(1, 2, 0).contiguous().numpy(), None) for frame in window(k)]
             samples.append(
                 ShardSample(f"film-{k % 3}-{k}", tuple(pictures), {"name": f"film-{k % 3}.mp4", "motion": 4.0})
             )

@@ -58,7 +58,7 @@ def test_a_build_told_to_machines_and_people(built: SimpleNamespace) -> None:
     assert data["ok"] is True
     assert data["samples"] == {"train": 4, "validation": 2}
     assert data["films"] == {"broken": 1, "used": 3}
-    assert 0 < data["decoding_share"] < 1
+    assert 0 < data["decoding_fraction"] < 1
     assert "letter.mkv" in data["left_out"]
     assert "left out: letter.mkv" in built.result.stderr
     assert "4 samples for training, 2 for validation" in built.result.stderr

@@ -19,7 +19,7 @@ from midframe.training.build.settings import DatasetSettings
 if TYPE_CHECKING:
     from midframe.training.build import BuildProgress, BuildSummary
 
-USUAL = DatasetSettings()
+DEFAULTS = DatasetSettings()
 
 app = typer.Typer(
     name="dataset", help="Make and look at data sets to train with.", no_args_is_help=True, rich_markup_mode=None
@@ -30,39 +30,46 @@ app = typer.Typer(
 def build(
     films: Annotated[list[str], typer.Argument(metavar="FILMS...", help="Films, and folders of films.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set; an unfinished one goes on.")],
-    window: Annotated[int, typer.Option(help="Frames of a sample: 3, 5 or 7.")] = USUAL.window,
-    clips: Annotated[int, typer.Option(help="Clips of a film, evenly spaced (fewer where it is short).")] = USUAL.clips,
-    seconds: Annotated[str, typer.Option(help="Length of a clip.")] = str(USUAL.seconds),
+    window: Annotated[int, typer.Option(help="Frames of a sample: 3, 5 or 7.")] = DEFAULTS.window,
+    clips: Annotated[
+        int, typer.Option(help="Clips of a film, evenly spaced (fewer where it is short).")
+    ] = DEFAULTS.clips,
+    seconds: Annotated[str, typer.Option(help="Length of a clip.")] = str(DEFAULTS.seconds),
     size: Annotated[str, typer.Option(help="Larger frames are scaled down to fit: LONGxSHORT.")] = "1280x720",
-    least_lines: Annotated[int, typer.Option(help="Films with a smaller short side are skipped.")] = USUAL.least_lines,
+    least_lines: Annotated[
+        int, typer.Option(help="Films with a smaller short side are skipped.")
+    ] = DEFAULTS.least_lines,
     least_difference: Annotated[
         float, typer.Option(help="Least mean squared difference of two frames; below it they are still.")
-    ] = USUAL.least_difference,
+    ] = DEFAULTS.least_difference,
     most_difference: Annotated[
         float, typer.Option(help="Most mean squared difference; above it there is a cut.")
-    ] = USUAL.most_difference,
+    ] = DEFAULTS.most_difference,
     most_distance: Annotated[
         float, typer.Option(help="Most distance by the cut detector; above it there is a cut.")
-    ] = USUAL.most_distance,
+    ] = DEFAULTS.most_distance,
     least_step: Annotated[
         float, typer.Option(help="Least difference as a share of the window's largest.")
-    ] = USUAL.least_step,
+    ] = DEFAULTS.least_step,
     least_deviation: Annotated[
         float, typer.Option(help="Least mean standard deviation of a frame; below it is flat.")
-    ] = USUAL.least_deviation,
+    ] = DEFAULTS.least_deviation,
     most_jitter: Annotated[
         float, typer.Option(help="Share by which times may differ from even ones.")
-    ] = USUAL.most_jitter,
-    jpeg: Annotated[int, typer.Option(help="Quality of the stored frames, 1 to 100.")] = USUAL.jpeg or 100,
+    ] = DEFAULTS.most_jitter,
+    jpeg: Annotated[int, typer.Option(help="Quality of the stored frames, 1 to 100.")] = DEFAULTS.jpeg or 100,
     png: Annotated[bool, typer.Option("--png", help="Store them without loss instead.")] = False,
-    shard_megabytes: Annotated[int, typer.Option(help="Largest size of a shard.")] = USUAL.shard_megabytes,
-    held: Annotated[float, typer.Option(help="Share of the films held back from training.")] = USUAL.held,
-    held_films: Annotated[
-        list[str] | None, typer.Option(help="Hold back the films of this name (a pattern) instead; may be repeated.")
+    shard_megabytes: Annotated[int, typer.Option(help="Largest size of a shard.")] = DEFAULTS.shard_megabytes,
+    validation_fraction: Annotated[
+        float, typer.Option("--held", help="Share of the films held back from training, for validation.")
+    ] = DEFAULTS.validation_fraction,
+    validation_films: Annotated[
+        list[str] | None,
+        typer.Option("--held-films", help="Hold back the films of this name (a pattern) instead; may be repeated."),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Decides which films are held back, and the order in the shards.")
-    ] = USUAL.seed,
+    ] = DEFAULTS.seed,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out films by a pattern; may be repeated.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one a core unless told otherwise.")] = None,
     ray: Annotated[str | None, typer.Option(help="Do the work on the Ray cluster at this address (or: local).")] = None,
@@ -83,8 +90,8 @@ def build(
     settings = DatasetSettings(
         window=window,
         clips=clips,
-        seconds=_fraction("--seconds", seconds),
-        size=_size(size),
+        seconds=_parse_fraction("--seconds", seconds),
+        size=_parse_size(size),
         least_lines=least_lines,
         least_difference=least_difference,
         most_difference=most_difference,
@@ -94,20 +101,20 @@ def build(
         most_jitter=most_jitter,
         jpeg=None if png else jpeg,
         shard_megabytes=shard_megabytes,
-        held=held,
-        held_films=tuple(held_films or ()),
+        validation_fraction=validation_fraction,
+        validation_films=tuple(validation_films or ()),
         seed=seed,
     )
     try:
-        with _Bar(quiet) as bar:
+        with _ProgressDisplay(quiet) as display:
             summary = build_dataset(
-                films, out, settings, exclude=exclude or (), workers=workers, ray=ray, progress=bar.show
+                films, out, settings, exclude=exclude or (), workers=workers, ray=ray, progress=display.show
             )
     except Interrupted as stop:
         message = f"interrupted; what is done is kept in {out}, and the same command goes on with it"
         return failed("interrupted", message, 128 + stop.number, sys.argv[1:])
     if not quiet:
-        _print(summary)
+        _print_summary(summary)
     emit({"schema": "midframe.dataset/1", "ok": True, **summary.json()}, json, json_file)
     return 0
 
@@ -131,53 +138,58 @@ def preview(
 
     if batches < 1:
         raise SettingError(f"--batches {batches}: give 1 at least")
-    chosen_split: Any = _one_of("--split", split, "train", "validation")
-    way: Any = _one_of("--augmentation", augmentation, "paper", "repository", "guided")
-    found = draw_preview(folder, out, split=chosen_split, batches=batches, seed=seed, way=way)
+    chosen_split: Any = _require_one_of("--split", split, "train", "validation")
+    preset: Any = _require_one_of("--augmentation", augmentation, "paper", "repository", "guided")
+    statistics = draw_preview(folder, out, split=chosen_split, batches=batches, seed=seed, augmentation=preset)
     if not json:
-        say(f"{out}: {found['samples']} samples ({split}), median motion {found['motion'].get('p50', 0):g} pixels")
-    emit({"schema": "midframe.dataset/1", "ok": True, "output": {"path": str(out)}, **found}, json, None)
+        median = statistics["motion"].get("p50", 0)
+        say(f"{out}: {statistics['samples']} samples ({split}), median motion {median:g} pixels")
+    emit({"schema": "midframe.dataset/1", "ok": True, "output": {"path": str(out)}, **statistics}, json, None)
 
 
-def _one_of(option: str, value: str, *allowed: str) -> str:
+def _require_one_of(option: str, value: str, *allowed: str) -> str:
+    """Return the value of an option. Raises `SettingError` if it is none of the allowed ones."""
     if value not in allowed:
         raise SettingError(f"{option} is {' or '.join(allowed)}, not '{value}'")
     return value
 
 
-def _fraction(option: str, text: str) -> Fraction:
+def _parse_fraction(option: str, text: str) -> Fraction:
+    """Parse the value of an option as an exact number. Raises `SettingError`."""
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise SettingError(f"{option} '{text}' is not a number; give 1, 0.5 or 1/3") from None
 
 
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[xX×](\d+)", text)
-    if found is None:
+def _parse_size(text: str) -> tuple[int, int]:
+    """Parse LONGxSHORT as (long side, short side). Raises `SettingError`."""
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text)
+    if match is None:
         raise SettingError(f"--size '{text}' is not a size; give LONGxSHORT, such as 1280x720")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
-class _Bar:
-    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+class _ProgressDisplay:
+    """Shows the progress of a build on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
-    EVERY = 5.0
+    LINE_INTERVAL = 5.0
+    """Seconds between two lines if standard error is no terminal."""
 
-    def __init__(self, silent: bool) -> None:
-        self.silent = silent
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
         self.bar: Any = None
         self.task: Any = None
-        self.said = time.monotonic()
+        self.last_line_time = time.monotonic()
 
-    def __enter__(self) -> _Bar:
-        if not self.silent and sys.stderr is not None and sys.stderr.isatty():
+    def __enter__(self) -> _ProgressDisplay:
+        if not self.quiet and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task("films", total=None, words="")
+            self.task = self.bar.add_task("films", total=None, text="")
             self.bar.start()
         return self
 
@@ -186,31 +198,33 @@ class _Bar:
             self.bar.stop()
 
     def show(self, progress: BuildProgress) -> None:
-        words = f"{progress.done} of {progress.total}, {progress.samples} samples, {progress.seconds:.0f} s"
+        """Show how far the build has come."""
+        text = f"{progress.done} of {progress.total}, {progress.samples} samples, {progress.seconds:.0f} s"
         if self.bar is not None:
             self.bar.update(
-                self.task, description=progress.stage, total=progress.total, completed=progress.done, words=words
+                self.task, description=progress.stage, total=progress.total, completed=progress.done, text=text
             )
-        elif not self.silent and time.monotonic() - self.said >= self.EVERY:
-            self.said = time.monotonic()
-            say(f"{progress.stage}: {words}")
+        elif not self.quiet and time.monotonic() - self.last_line_time >= self.LINE_INTERVAL:
+            self.last_line_time = time.monotonic()
+            say(f"{progress.stage}: {text}")
 
 
-def _print(summary: BuildSummary) -> None:
+def _print_summary(summary: BuildSummary) -> None:
+    """Print the result of a build for a person."""
     counts = summary.counts
-    for name, why in counts["left_out"].items():
-        say(f"left out: {name}: {why}")
+    for name, reason in counts["left_out"].items():
+        say(f"left out: {name}: {reason}")
     samples = counts["samples"]
-    films = ", ".join(f"{number} {what}" for what, number in counts["films"].items())
-    split = f"{samples['train']} samples for training, {samples['validation']} for validation"
-    say(f"{summary.out}: {split}; films: {films}")
+    films = ", ".join(f"{number} {status}" for status, number in counts["films"].items())
+    splits = f"{samples['train']} samples for training, {samples['validation']} for validation"
+    say(f"{summary.out}: {splits}; films: {films}")
     for title, reasons in (
         ("windows rejected", counts["rejected_windows"]),
         ("clips without a sample", counts["clips_without_sample"]),
     ):
         if reasons:
-            say(f"{title}: " + ", ".join(f"{number} {why}" for why, number in reasons.items()))
+            say(f"{title}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.items()))
     if not summary.jobs:
         say("it was there already, built from these films by these settings")
-    elif summary.decoding is not None:
-        say(f"{summary.wall:.1f} s; {100 * summary.decoding:.0f} % of the work was decoding")
+    elif summary.decoding_fraction is not None:
+        say(f"{summary.wall_seconds:.1f} s; {100 * summary.decoding_fraction:.0f} % of the work was decoding")

@@ -14,36 +14,38 @@ from midframe.errors import InputError
 
 @dataclass(frozen=True)
 class Task:
-    """Does what it is called: see `do`. `notes`: a folder in which it leaves the id of each process that tried it."""
+    """A job that behaves as it is told, and records the id of each process that runs it."""
 
     name: str
-    what: str
-    notes: str
+    behaviour: str
+    """What the job does: see `run`. Empty: it ends at once."""
+    folder: str
+    """Where each attempt leaves a file `NAME-ATTEMPT` with the id of its process."""
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         return f"task {self.name}"
 
-    def do(self, beat: Callable[[], None]) -> bytes:
-        tries = len(list(Path(self.notes).glob(f"{self.name}-*")))
-        (Path(self.notes) / f"{self.name}-{tries}").write_text(str(os.getpid()))
-        if self.what == "kill once" and tries == 0:
+    def run(self, heartbeat: Callable[[], None]) -> bytes:
+        attempt = len(list(Path(self.folder).glob(f"{self.name}-*")))
+        (Path(self.folder) / f"{self.name}-{attempt}").write_text(str(os.getpid()))
+        if self.behaviour == "kill once" and attempt == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.what == "kill":
+        if self.behaviour == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.what == "crash":
+        if self.behaviour == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
-        if self.what == "hang":
+        if self.behaviour == "hang":
             time.sleep(60)
-        if self.what == "slow":
+        if self.behaviour == "slow":
             for _ in range(6):
                 time.sleep(0.5)
-                beat()
-        if self.what == "refuse":
+                heartbeat()
+        if self.behaviour == "refuse":
             raise InputError(f"{self.name} is not to be done")
-        if self.what == "fault":
+        if self.behaviour == "fault":
             raise ZeroDivisionError("nobody thought of this")
         return self.name.encode()
 
-    def crashed(self, why: str) -> bytes:
-        return f"{self.name}: {why}".encode()
+    def crash_result(self, reason: str) -> bytes:
+        return f"{self.name}: {reason}".encode()

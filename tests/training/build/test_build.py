@@ -1,4 +1,4 @@
-"""Builds: the right frames in the right order, the same bytes however they came about, and no film ends them."""
+"""Builds: the right frames in the right order, the same bytes however they were built, and no film ends a build."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import midframe.training.build.build as building
 from films import Film, bit_flips, draw, moov_missing, read_planes, read_times, rgb_of, text
 from midframe.errors import InputError, MidframeError, OutputError, SettingError
 from midframe.training.build import BuildProgress, BuildSummary, DatasetSettings, build_dataset
-from midframe.training.build.clips import Job
+from midframe.training.build.jobs import Job
 from midframe.training.data.shards import decode, read_shards
 
 SIZE = {"width": 240, "height": 192}
@@ -35,7 +35,7 @@ SETTINGS = DatasetSettings(jpeg=None)
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of films: three that are good, and one each that is not in some way."""
+    """Return a folder of films: three good ones, and one for each way in which a film cannot be used."""
     folder = tmp_path_factory.mktemp("films")
     for name, film in GOOD.items():
         draw(film, folder / name)
@@ -52,18 +52,18 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(films: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuildSummary]:
-    """A build by two real worker processes."""
+    """Return the folder and the summary of a build by two real worker processes."""
     out = tmp_path_factory.mktemp("built") / "data"
     return out, build_dataset([films], out, SETTINGS, workers=2)
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(built: tuple[Path, BuildSummary], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are done one after the other in this process, but for those of `built`, which comes before."""
+    """Run jobs one after the other in this process, after `built` has run with real worker processes."""
 
     @contextmanager
     def pool(workers: int) -> Iterator[Callable[[Iterable[Job]], Iterator[tuple[Job, bytes]]]]:
-        yield lambda jobs: ((job, job.do(lambda: None)) for job in jobs)
+        yield lambda jobs: ((job, job.run(lambda: None)) for job in jobs)
 
     monkeypatch.setattr(building, "local_pool", pool)
 
@@ -79,7 +79,7 @@ def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_summary(built: tuple[Path, BuildSummary]) -> None:
+def test_summary_counts_films_clips_and_samples(built: tuple[Path, BuildSummary]) -> None:
     _, summary = built
     assert summary.counts["films"] == {"broken": 2, "duplicate": 1, "skipped": 2, "used": 3, "without samples": 1}
     assert summary.counts["clips"] == 2 + 3 + 1 + 1
@@ -90,11 +90,11 @@ def test_summary(built: tuple[Path, BuildSummary]) -> None:
     assert "96 lines" in summary.counts["left_out"]["small.mp4"]
     assert "interlaced" in summary.counts["left_out"]["fields.mp4"]
     assert summary.counts["clips_without_sample"] == {"no good window": 1}
-    assert summary.decoding is not None
-    assert 0 < summary.decoding < 1
+    assert summary.decoding_fraction is not None
+    assert 0 < summary.decoding_fraction < 1
 
 
-def test_manifest_says_all(built: tuple[Path, BuildSummary]) -> None:
+def test_manifest_lists_films_clips_rejections_and_samples(built: tuple[Path, BuildSummary]) -> None:
     out, summary = built
     described = json.loads((out / "dataset.json").read_text())
     assert described["format"] == "midframe.dataset/1"
@@ -106,14 +106,14 @@ def test_manifest_says_all(built: tuple[Path, BuildSummary]) -> None:
     for line in lines(out, "rejection"):
         assert len(line["times"]) == 3
         assert len(line["steps"]) == len(line["distances"]) == 2
-    films = [line["film"] for line in lines(out, "film") if line["status"] in ("used", "without samples", "skipped")]
+    films = [line["film_id"] for line in lines(out, "film") if line["status"] in ("used", "without samples", "skipped")]
     assert films == sorted(films)
-    order = [(line["film"], line["clip"]) for line in lines(out, "sample")]
+    order = [(line["film_id"], line["clip"]) for line in lines(out, "sample")]
     assert order == sorted(order)
 
 
-def test_frames_are_those_of_the_film(built: tuple[Path, BuildSummary], films: Path) -> None:
-    """Against a decoder and colour arithmetic that share nothing with the builder; scores are those of the frames."""
+def test_stored_frames_are_frames_of_the_film(built: tuple[Path, BuildSummary], films: Path) -> None:
+    """Compared with a decoder and colour arithmetic that share nothing with the builder; scores are recomputed."""
     out, _ = built
     for sample in [*read_shards(out), *read_shards(out, "validation")]:
         info = sample.info
@@ -134,8 +134,8 @@ def test_frames_are_those_of_the_film(built: tuple[Path, BuildSummary], films: P
         assert "." not in sample.key
 
 
-def test_clip_with_a_cut_gives_what_comes_after_it(films: Path, tmp_path: Path) -> None:
-    """With clips that begin at frame 25 the first window of the second holds the cut at 26."""
+def test_a_clip_with_a_cut_gives_a_window_after_the_cut(films: Path, tmp_path: Path) -> None:
+    """The second clip begins at frame 25, so its first window spans the cut at frame 26."""
     build_dataset([films / "shapes.mp4"], tmp_path / "data", SETTINGS)
     (rejected,) = lines(tmp_path / "data", "rejection")
     assert (rejected["clip"], rejected["reason"], rejected["times"]) == (1, "cut", ["1", "26/25", "27/25"])
@@ -143,10 +143,10 @@ def test_clip_with_a_cut_gives_what_comes_after_it(films: Path, tmp_path: Path) 
     assert second["times"] == ["26/25", "27/25", "28/25"]
 
 
-def test_same_bytes_however_built(
+def test_bytes_do_not_depend_on_workers_jobs_or_order_of_films(
     built: tuple[Path, BuildSummary], films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One process and not two, other portions of work, films in another order."""
+    """One process instead of two, two clips a job, films in reverse order."""
     monkeypatch.setattr(building, "CLIPS_PER_JOB", 2)
     given = sorted((path for path in films.rglob("*.m*")), reverse=True)
     build_dataset(given, tmp_path / "data", SETTINGS)
@@ -157,10 +157,10 @@ class Stopped(Exception):  # noqa: N818
     pass
 
 
-def test_stopped_and_started_again(
+def test_a_build_stopped_at_any_file_continues(
     built: tuple[Path, BuildSummary], films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each job, and at each file of the last step: the same bytes in the end, and no work done twice."""
+    """Stopped after each job and at each file of the last step: the bytes are the same, and no job is run twice."""
     monkeypatch.setattr(building, "CLIPS_PER_JOB", 2)
     sync, stops, done = os.fsync, 0, []
 
@@ -185,12 +185,12 @@ def test_stopped_and_started_again(
         break
     assert stops > 5
     assert done == sorted(done)
-    assert summary.resumed == summary.jobs
+    assert summary.resumed_jobs == summary.jobs
     assert summary.counts == built[1].counts
     assert contents(tmp_path / "data") == contents(built[0])
 
 
-def test_finished_one_is_left_alone(built: tuple[Path, BuildSummary], films: Path, tmp_path: Path) -> None:
+def test_a_finished_data_set_is_not_changed(built: tuple[Path, BuildSummary], films: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
     shutil.copytree(built[0], out)
     (out / ".work").mkdir()  # left by a process that was killed at the very end
@@ -217,7 +217,7 @@ def test_other_settings_and_films_are_refused(built: tuple[Path, BuildSummary], 
         list(read_shards(tmp_path / "data"))
 
 
-def test_folder_of_something_else_is_refused(films: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(films: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="not empty"):
         build_dataset([films / "quick.mp4"], tmp_path, SETTINGS)
@@ -246,27 +246,29 @@ def test_longer_windows(window: int, films: Path, tmp_path: Path) -> None:
         assert all(frame.startswith(b"\xff\xd8") for frame in sample.frames)
 
 
-def test_held_back_films(films: Path, tmp_path: Path) -> None:
-    """Whole films, never in both splits; by name, by share, by seed."""
-    seen = set()
+def test_validation_films(films: Path, tmp_path: Path) -> None:
+    """A film is in one split only; the validation films are chosen by name, or by fraction and seed."""
+    chosen = set()
     for seed in range(4):
         out = tmp_path / str(seed)
-        build_dataset([films], out, replace(SETTINGS, seed=seed, held=0.34))
-        held, train = ({sample.info["film"] for sample in read_shards(out, split)} for split in ("validation", "train"))
-        assert (len(held), len(train), held & train) == (1, 2, set())
-        seen |= held
-    assert len(seen) > 1
-    build_dataset([films], tmp_path / "named", replace(SETTINGS, held_films=("quick*",)))
+        build_dataset([films], out, replace(SETTINGS, seed=seed, validation_fraction=0.34))
+        validation, train = (
+            {sample.info["film_id"] for sample in read_shards(out, split)} for split in ("validation", "train")
+        )
+        assert (len(validation), len(train), validation & train) == (1, 2, set())
+        chosen |= validation
+    assert len(chosen) > 1
+    build_dataset([films], tmp_path / "named", replace(SETTINGS, validation_films=("quick*",)))
     assert {sample.info["name"] for sample in read_shards(tmp_path / "named", "validation")} == {"quick.mp4"}
-    build_dataset([films], tmp_path / "none", replace(SETTINGS, held=0.0))
+    build_dataset([films], tmp_path / "none", replace(SETTINGS, validation_fraction=0.0))
     assert len(list(read_shards(tmp_path / "none"))) == 6
     with pytest.raises(InputError, match="no film that gave samples"):
-        build_dataset([films], tmp_path / "nobody", replace(SETTINGS, held_films=("nobody*",)))
+        build_dataset([films], tmp_path / "nobody", replace(SETTINGS, validation_films=("nobody*",)))
 
 
-def test_shards_stay_small(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_stay_below_their_size_limit(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "data"
-    build_dataset([films], out, replace(SETTINGS, shard_megabytes=1, held=0.0))
+    build_dataset([films], out, replace(SETTINGS, shard_megabytes=1, validation_fraction=0.0))
     paths = sorted(out.glob("train-*.tar"))
     assert len(paths) > 1
     assert all(path.stat().st_size <= 1_000_000 + 20_480 for path in paths)
@@ -274,7 +276,7 @@ def test_shards_stay_small(films: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_variable_rate_and_repeated_frames(tmp_path: Path) -> None:
-    """Only windows at even steps are taken, and none of a film that stands still."""
+    """Windows at uneven times are rejected, and so is every window of a still film."""
     uneven = tuple(Fraction(k, 25) + (Fraction(1, 50) if k % 4 == 1 else 0) for k in range(25))
     draw(Film(**SIZE, times=uneven, scene="texture"), tmp_path / "uneven.mkv")
     draw(Film(**SIZE, frames=25, rate=Fraction(25), codec="ffv1", scene="still"), tmp_path / "still.mkv")
@@ -283,13 +285,13 @@ def test_variable_rate_and_repeated_frames(tmp_path: Path) -> None:
     times = [Fraction(time) for time in sample.info["times"]]
     assert times[2] - times[1] == times[1] - times[0]
     reasons = Counter(
-        (line["film"] == sample.info["film"], line["reason"]) for line in lines(tmp_path / "data", "rejection")
+        (line["film_id"] == sample.info["film_id"], line["reason"]) for line in lines(tmp_path / "data", "rejection")
     )
     assert (True, "uneven times") in reasons
     assert reasons[False, "repeated"] == 12
 
 
-def test_damaged_film_is_reported_and_the_rest_is_built(films: Path, tmp_path: Path) -> None:
+def test_damage_is_reported_and_other_films_are_built(films: Path, tmp_path: Path) -> None:
     whole = draw(replace(GOOD["shapes.mp4"], container_options={"movflags": "+faststart"}), tmp_path / "whole.mp4")
     flipped = bit_flips(whole, 600, 5, tmp_path / "flipped.mp4", first=0.2)
     summary = build_dataset([flipped, films / "quick.mp4"], tmp_path / "data", SETTINGS)
@@ -299,15 +301,15 @@ def test_damaged_film_is_reported_and_the_rest_is_built(films: Path, tmp_path: P
     }
 
 
-def test_clips_on_which_workers_crash_are_left_out(
+def test_clips_that_crash_their_workers_are_left_out(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The result that the pool takes from such a job, here that of the second clips of a film."""
+    """The pool takes a job's `crash_result` then; here it does so for the second clip of the film."""
 
     @contextmanager
     def pool(workers: int) -> Iterator[Callable[[Iterable[Job]], Iterator[tuple[Job, bytes]]]]:
         def do(job: Job) -> bytes:
-            return job.crashed("the process died") if job.result.endswith("-00001.tar") else job.do(lambda: None)
+            return job.crash_result("the process died") if job.result_name.endswith("-00001.tar") else job.run(lambda: None)
 
         yield lambda jobs: ((job, do(job)) for job in jobs)
 
@@ -318,7 +320,7 @@ def test_clips_on_which_workers_crash_are_left_out(
     assert [sample.info["clip"] for sample in read_shards(tmp_path / "data")] == [0]
 
 
-def test_nothing_to_build_from(films: Path, tmp_path: Path) -> None:
+def test_films_without_a_sample_are_refused(films: Path, tmp_path: Path) -> None:
     for given, exclude, words in (
         ([tmp_path / "nowhere"], (), "does not exist"),
         ([films / "still.mp4"], (), "gave no sample"),
@@ -329,19 +331,19 @@ def test_nothing_to_build_from(films: Path, tmp_path: Path) -> None:
             build_dataset(given, tmp_path / "data" / words, SETTINGS, exclude=exclude)
 
 
-def test_exclude(films: Path, tmp_path: Path) -> None:
+def test_excluded_films_do_not_enter(films: Path, tmp_path: Path) -> None:
     build_dataset([films], tmp_path / "data", SETTINGS, exclude=["*/more/*", "shapes*", "[bls]*"])
     assert {line["name"] for line in lines(tmp_path / "data", "film")} == {"texture.mkv", "quick.mp4", "fields.mp4"}
 
 
 @pytest.mark.slow
-def test_same_bytes_by_ray(built: tuple[Path, BuildSummary], films: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_same_bytes(built: tuple[Path, BuildSummary], films: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     build_dataset([films], tmp_path / "data", SETTINGS, ray="local", workers=2)
     assert contents(tmp_path / "data") == contents(built[0])
 
 
-def test_ray_that_is_not_there(films: Path, tmp_path: Path) -> None:
+def test_a_missing_ray_cluster_is_reported(films: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(MidframeError, match="no Ray cluster"):
         build_dataset([films / "quick.mp4"], tmp_path / "data", SETTINGS, ray="nonsense://nowhere")

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from midframe.errors import Cancelled, InputError, OutputError, SettingError
-from midframe.training.build.pictures import encode
+from midframe.training.build.frames import encode_picture
 from midframe.training.data.dataset import InMemoryDataset, load_dataset
 from midframe.training.data.shards import ShardSample, write_shard
 from runs import files_of_at_most, packed, shards, window
 
-SIZES = tuple(encode(np.zeros((side, 48, 3), np.uint8), None) for side in (48, 40, 48))
+SIZES = tuple(encode_picture(np.zeros((side, 48, 3), np.uint8), None) for side in (48, 40, 48))
 """Frames of sizes that differ."""
 
 

@@ -1,4 +1,4 @@
-"""The data set: windows of consecutive frames out of films, kept as tar shards in the WebDataset layout."""
+"""The data set builder: finds good windows of consecutive frames in films and stores them as shards."""
 
 from midframe.training.build.build import BuildProgress, BuildSummary, build_dataset
 from midframe.training.build.settings import DatasetSettings

@@ -1,210 +1,246 @@
-"""The last step of a build: from the pieces that the jobs left to shards, manifest and description."""
+"""The last step of a build: write shards, manifest and description from the results of the jobs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from midframe.errors import InputError
 from midframe.files import atomic_write
-from midframe.training.build.clips import NOTES
-from midframe.training.build.films import Listed
+from midframe.training.build.films import ListedFilm
+from midframe.training.build.jobs import REPORT_KEY
 from midframe.training.build.settings import DatasetSettings
-from midframe.training.data.shards import DESCRIPTION, ShardSample, Split, to_json, write_shard
+from midframe.training.data.shards import DESCRIPTION, ShardSample, Split, tar_size, to_json, write_shard
 
 FORMAT = "midframe.dataset/1"
+"""The value of `format` in dataset.json."""
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Film:
-    """What the jobs found of a film: its id, file name, what it is, and its pieces in the order of the clips."""
+class SearchedFilm:
+    """A film with the results of all its jobs."""
 
-    film: str
+    film_id: str
     name: str
-    facts: Mapping[str, Any]
-    pieces: tuple[Path, ...]
+    """The file name."""
+    properties: Mapping[str, Any]
+    """The result of its `ProbeJob`."""
+    clip_results: tuple[Path, ...]
+    """The files with the results of its `ClipJob`s, in the order of the clips."""
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A sample as it lies in a piece; `size` is what it takes in a shard."""
+class _StoredSample:
+    """A sample in the result file of a `ClipJob`; its frames are read when its shard is written."""
 
     key: str
     info: Mapping[str, Any]
-    piece: Path
+    file: Path
+    """The result file."""
     size: int
+    """Bytes that the sample takes in a shard."""
 
 
 def assemble(
-    out: Path, work: Path, settings: DatasetSettings, films: Sequence[Film], left_out: Sequence[Listed]
+    out: Path,
+    work: Path,
+    settings: DatasetSettings,
+    films: Sequence[SearchedFilm],
+    left_out: Sequence[ListedFilm],
 ) -> dict[str, Any]:
-    """Write shards, manifest.jsonl and, last of all, dataset.json; returns what is in that.
+    """Write shards, manifest.jsonl and, last of all, dataset.json; return the content of dataset.json.
 
-    films: in the order of their ids; left_out: those without one, and repetitions. Every file appears whole or not at
-    all, so this can be done again at any time.
+    out: the data set's folder. work: the folder for unfinished files, on the same file system. films: in the order of
+    their ids. left_out: unreadable films and duplicates. Every file is written atomically, so an interrupted call can
+    be repeated. Raises `InputError` if no film gave a sample.
     """
-    samples = {film.film: [s for piece in film.pieces for s in _stored(piece)] for film in films}
+    samples = {film.film_id: [s for file in film.clip_results for s in _list_samples(file)] for film in films}
     if not any(samples.values()):
-        why = Counter(film.facts.get("reason") or "no good window in any clip" for film in films)
+        reasons = Counter(film.properties.get("reason") or "no good window in any clip" for film in films)
         raise InputError(
-            f"{len(films)} films gave no sample ({'; '.join(f'{n} films: {w}' for w, n in why.most_common(3))}); "
+            f"{len(films)} films gave no sample "
+            f"({'; '.join(f'{n} films: {reason}' for reason, n in reasons.most_common(3))}); "
             f"`midframe dataset build` with other limits needs another folder than {out}"
         )
-    held = held_back([film for film in films if samples[film.film]], settings)
-    shards = []
-    place: dict[str, str] = {}
+    validation = choose_validation_films([film for film in films if samples[film.film_id]], settings)
+    shards: list[dict[str, Any]] = []
+    shard_of_sample: dict[str, str] = {}
     for split in SPLITS:
-        chosen = [s for film in films if (film.film in held) == (split == "validation") for s in samples[film.film]]
-        chosen.sort(key=lambda sample: _drawn(settings.seed, sample.key))
-        for number, content in enumerate(_portions(chosen, settings.shard_megabytes * 1_000_000)):
-            name = f"{split}-{number:06d}.tar"
+        films_of_split = [film for film in films if (film.film_id in validation) == (split == "validation")]
+        chosen = [sample for film in films_of_split for sample in samples[film.film_id]]
+        for name, content in _plan_shards(split, chosen, settings):
             with atomic_write(out / name, part=work / f"{name}.part") as file:
-                write_shard(file, (ShardSample(s.key, _frames(s), s.info) for s in content))
+                write_shard(file, (ShardSample(s.key, _read_frames(s), s.info) for s in content))
             shards.append({"name": name, "samples": len(content), "bytes": (out / name).stat().st_size})
-            place |= {sample.key: name for sample in content}
-    for stale in {path.name for path in out.glob("*-*.tar")} - {str(shard["name"]) for shard in shards}:
+            shard_of_sample |= {sample.key: name for sample in content}
+    for stale in {path.name for path in out.glob("*-*.tar")} - {shard["name"] for shard in shards}:
         (out / stale).unlink()
-    lines = list(_manifest(films, left_out, samples, held, place))
+    lines = list(_manifest_lines(films, left_out, samples, validation, shard_of_sample))
     with atomic_write(out / "manifest.jsonl", part=work / "manifest.jsonl.part") as file:
         file.writelines(to_json(line) + b"\n" for line in lines)
-    described = {
+    description = {
         "format": FORMAT,
         "settings": settings.json(),
-        "counts": _counts(lines),
-        "films": [film.film for film in films],
+        "counts": _count_lines(lines),
+        "film_ids": [film.film_id for film in films],
         "shards": shards,
     }
     with atomic_write(out / DESCRIPTION, part=work / f"{DESCRIPTION}.part") as file:
-        file.write(json.dumps(described, indent=1, ensure_ascii=False).encode() + b"\n")
-    return described
+        file.write(json.dumps(description, indent=1, ensure_ascii=False).encode() + b"\n")
+    return description
 
 
-def held_back(films: Sequence[Film], settings: DatasetSettings) -> set[str]:
-    """The ids of the films that are kept out of training: those named, or a share of them drawn by the seed.
+def choose_validation_films(films: Sequence[SearchedFilm], settings: DatasetSettings) -> set[str]:
+    """Return the ids of the films that form the validation split.
 
-    A share above 0 is one film at least, where there are two. Raises `InputError` where a name fits no film.
+    They are the films that match `settings.validation_films`, if given; else a pseudo-random choice of the fraction
+    `settings.validation_fraction`, rounded, but at least one film if there are two. Raises `InputError` if a pattern
+    matches no film.
     """
-    if settings.held_films:
-        for pattern in settings.held_films:
+    patterns = settings.validation_films
+    if patterns:
+        for pattern in patterns:
             if not any(fnmatch(film.name, pattern) for film in films):
                 raise InputError(f"--held-films {pattern}: no film that gave samples is called so")
-        return {film.film for film in films if any(fnmatch(film.name, pattern) for pattern in settings.held_films)}
-    count = 0 if settings.held == 0 or len(films) < 2 else max(1, round(settings.held * len(films)))
-    ranked = sorted((film.film for film in films), key=lambda film: _drawn(settings.seed, film))
-    return set(ranked[:count])
+        return {film.film_id for film in films if any(fnmatch(film.name, pattern) for pattern in patterns)}
+    fraction = settings.validation_fraction
+    count = 0 if fraction == 0 or len(films) < 2 else max(1, round(fraction * len(films)))
+    shuffled = sorted((film.film_id for film in films), key=lambda film_id: _shuffle_key(settings.seed, film_id))
+    return set(shuffled[:count])
 
 
-def read_notes(piece: Path) -> dict[str, Any]:
-    """What a piece says of its clips."""
-    with tarfile.open(piece) as tar:
-        notes: dict[str, Any] = json.loads(_content(tar, f"{NOTES}.json"))
-        return notes
+def read_clip_report(file: Path) -> dict[str, Any]:
+    """Return the report in the result of a `ClipJob`."""
+    with tarfile.open(file) as tar:
+        report: dict[str, Any] = json.loads(_read_member(tar, f"{REPORT_KEY}.json"))
+        return report
 
 
-def _stored(piece: Path) -> list[_Stored]:
+def _list_samples(file: Path) -> list[_StoredSample]:
+    """Return the samples in the result of a `ClipJob`, without their frames."""
     sizes: Counter[str] = Counter()
-    with tarfile.open(piece) as tar:
+    with tarfile.open(file) as tar:
         for member in tar.getmembers():
-            sizes[member.name.partition(".")[0]] += 512 + -(-member.size // 512) * 512
-        keys = [key for key in sizes if key != NOTES]
-        return [_Stored(key, json.loads(_content(tar, f"{key}.json")), piece, sizes[key]) for key in keys]
+            sizes[member.name.partition(".")[0]] += tar_size(member.size)
+        keys = [key for key in sizes if key != REPORT_KEY]
+        return [_StoredSample(key, json.loads(_read_member(tar, f"{key}.json")), file, sizes[key]) for key in keys]
 
 
-def _frames(sample: _Stored) -> tuple[bytes, ...]:
-    with tarfile.open(sample.piece) as tar:
+def _read_frames(sample: _StoredSample) -> tuple[bytes, ...]:
+    """Return the encoded frames of a sample."""
+    with tarfile.open(sample.file) as tar:
         names = [name for name in tar.getnames() if name.startswith(f"{sample.key}.") and not name.endswith(".json")]
-        return tuple(_content(tar, name) for name in names)
+        return tuple(_read_member(tar, name) for name in names)
 
 
-def _content(tar: tarfile.TarFile, name: str) -> bytes:
+def _read_member(tar: tarfile.TarFile, name: str) -> bytes:
     file = tar.extractfile(name)
     assert file is not None
     return file.read()
 
 
-def _portions(samples: Sequence[_Stored], limit: int) -> Iterator[list[_Stored]]:
-    """The samples in turn, as many together as the limit of bytes allows, at least one."""
-    portion: list[_Stored] = []
+def _plan_shards(
+    split: Split, samples: Sequence[_StoredSample], settings: DatasetSettings
+) -> Iterator[tuple[str, list[_StoredSample]]]:
+    """Shuffle the samples of a split and yield the name and the samples of each shard.
+
+    A shard takes samples in turn until the next one would exceed the size limit, and at least one.
+    """
+    limit = settings.shard_megabytes * 1_000_000
+    shuffled = sorted(samples, key=lambda sample: _shuffle_key(settings.seed, sample.key))
+    shards: list[list[_StoredSample]] = []
     size = 0
-    for sample in samples:
-        if portion and size + sample.size > limit:
-            yield portion
-            portion, size = [], 0
-        portion.append(sample)
+    for sample in shuffled:
+        if not shards or size + sample.size > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(sample)
         size += sample.size
-    if portion:
-        yield portion
+    for number, content in enumerate(shards):
+        yield f"{split}-{number:06d}.tar", content
 
 
-def _drawn(seed: int, name: str) -> bytes:
-    """A place in a random order that depends on nothing but the seed and the name."""
+def _shuffle_key(seed: int, name: str) -> bytes:
+    """Return a sort key for a pseudo-random order that depends only on the seed and the names."""
     return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
 
-def _manifest(
-    films: Sequence[Film],
-    left_out: Sequence[Listed],
-    samples: Mapping[str, Sequence[_Stored]],
-    held: set[str],
-    place: Mapping[str, str],
+def _manifest_lines(
+    films: Sequence[SearchedFilm],
+    left_out: Sequence[ListedFilm],
+    samples: Mapping[str, Sequence[_StoredSample]],
+    validation: set[str],
+    shard_of_sample: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """A line for each film, clip, rejected window and sample, in the order of films and clips."""
+    """Yield a line for each film, clip, rejected window and sample, in the order of films and clips.
+
+    samples: by film id. validation: ids of the films of that split. shard_of_sample: shard names by sample key.
+    """
     for listed in left_out:
-        status = "duplicate" if listed.film else "broken"
-        yield {"kind": "film", "film": listed.film, "name": listed.path.name, "status": status, "reason": listed.why}
+        status = "duplicate" if listed.film_id else "broken"
+        yield {
+            "kind": "film",
+            "film_id": listed.film_id,
+            "name": listed.path.name,
+            "status": status,
+            "reason": listed.problem,
+        }
     for film in films:
-        found = {sample.info["clip"]: sample for sample in samples[film.film]}
-        line = {"kind": "film", "film": film.film, "name": film.name, **film.facts}
+        sample_of_clip = {sample.info["clip"]: sample for sample in samples[film.film_id]}
+        line = {"kind": "film", "film_id": film.film_id, "name": film.name, **film.properties}
         if line["status"] == "good":
-            line["status"] = "used" if found else "without samples"
-            line["split"] = "validation" if film.film in held else "train" if found else None
+            line["status"] = "used" if sample_of_clip else "without samples"
+            line["split"] = "validation" if film.film_id in validation else "train" if sample_of_clip else None
         yield line
-        for piece in film.pieces:
-            for clip in read_notes(piece)["clips"]:
-                yield from _clip_lines(film.film, clip, found.get(clip["clip"]), place)
+        for file in film.clip_results:
+            for clip in read_clip_report(file)["clips"]:
+                yield from _clip_lines(film.film_id, clip, sample_of_clip.get(clip["clip"]), shard_of_sample)
 
 
 def _clip_lines(
-    film: str, clip: dict[str, Any], sample: _Stored | None, place: Mapping[str, str]
+    film_id: str, clip: dict[str, Any], sample: _StoredSample | None, shard_of_sample: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    head = {"film": film, "clip": clip["clip"]}
+    """Yield the manifest lines of a clip: itself, its rejected windows, its sample."""
+    head = {"film_id": film_id, "clip": clip["clip"]}
     yield {"kind": "clip", **head, **{k: clip[k] for k in ("start", "end", "reason", "decoded")}}
     for rejected in clip["rejected"]:
         yield {"kind": "rejection", **head, **rejected}
     if sample is not None:
-        scores = {k: v for k, v in sample.info.items() if k not in ("film", "clip", "name")}
-        yield {"kind": "sample", **head, "key": sample.key, "shard": place[sample.key], **scores}
+        scores = {k: v for k, v in sample.info.items() if k not in ("film_id", "clip", "name")}
+        yield {"kind": "sample", **head, "key": sample.key, "shard": shard_of_sample[sample.key], **scores}
 
 
-def _counts(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    of: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in ("film", "clip", "rejection", "sample")}
+def _count_lines(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the `counts` of dataset.json from the lines of the manifest."""
+    by_kind: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in ("film", "clip", "rejection", "sample")}
     for line in lines:
-        of[line["kind"]].append(line)
-    without = Counter(str(clip["reason"]).partition(":")[0] for clip in of["clip"] if clip["reason"])
-    splits = Counter(str(sample["shard"]).partition("-")[0] for sample in of["sample"])
+        by_kind[line["kind"]].append(line)
+    # "damaged: …" and the like are counted by their first words.
+    clip_reasons = Counter(str(clip["reason"]).partition(":")[0] for clip in by_kind["clip"] if clip["reason"])
+    splits = Counter(str(sample["shard"]).partition("-")[0] for sample in by_kind["sample"])
     return {
-        "films": _by_name(Counter(str(film["status"]) for film in of["film"])),
-        "clips": len(of["clip"]),
-        "frames_decoded": sum(clip["decoded"] for clip in of["clip"]),
+        "films": _sort_by_name(Counter(str(film["status"]) for film in by_kind["film"])),
+        "clips": len(by_kind["clip"]),
+        "frames_decoded": sum(clip["decoded"] for clip in by_kind["clip"]),
         "samples": {split: splits[split] for split in SPLITS},
-        "rejected_windows": _by_name(Counter(str(line["reason"]) for line in of["rejection"])),
-        "clips_without_sample": _by_name(without),
+        "rejected_windows": _sort_by_name(Counter(str(line["reason"]) for line in by_kind["rejection"])),
+        "clips_without_sample": _sort_by_name(clip_reasons),
         "left_out": {
-            film["name"]: film["reason"] for film in of["film"] if film["status"] not in ("used", "without samples")
+            film["name"]: film["reason"]
+            for film in by_kind["film"]
+            if film["status"] not in ("used", "without samples")
         },
     }
 
 
-def _by_name(counts: Counter[str]) -> dict[str, int]:
+def _sort_by_name(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))

@@ -1,4 +1,4 @@
-"""The films of a build: found by name, known by what is in them."""
+"""The films of a build: listed from files and folders, and identified by their content."""
 
 from __future__ import annotations
 
@@ -11,59 +11,62 @@ from pathlib import Path
 
 from midframe.errors import InputError
 
-SUFFIXES = tuple(
+SUFFIXES = frozenset(
     f".{name}"
     for name in (
         *("3gp", "asf", "avi", "flv", "gif", "m2ts", "m2v", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf"),
         *("nut", "ogv", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
-"""What the films in a folder are told by; a file that is named itself may be called anything."""
+"""File name suffixes of the films that are used from a folder; a file named by the user may have any suffix."""
 
-ENDS = 1 << 20
-"""Bytes at either end of a film that its id is made from."""
+HASHED_BYTES = 1 << 20
+"""Bytes at the start and at the end of a film that enter its id."""
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A film that was asked for. `film` is its id: 16 hexadecimal digits; "" where the file cannot be read."""
+class ListedFilm:
+    """A film that the user asked for."""
 
     path: Path
-    film: str
-    why: str = ""
+    film_id: str
+    """16 hexadecimal digits that depend on the content; empty if the file cannot be read."""
+    problem: str = ""
+    """Why the film is left out; empty if it is not."""
 
 
-def find_films(given: Sequence[str | os.PathLike[str]], exclude: Iterable[str] = ()) -> list[Path]:
-    """The files that are named and those in folders that are named, at any depth, without those excluded.
+def find_films(paths: Sequence[str | os.PathLike[str]], exclude: Iterable[str] = ()) -> list[Path]:
+    """List the films among files and folders.
 
-    exclude: patterns such as `*.gif`, held against file names and whole paths. Raises `InputError` for a name behind
-    which there is nothing, and where no film is left.
+    paths: files, taken whatever their suffix, and folders, searched at any depth for files with a film's suffix.
+    exclude: patterns such as `*.gif`, matched against file names and whole paths. Raises `InputError` if a path does
+    not exist or no film is left.
     """
     found: dict[Path, None] = {}
-    for place in map(Path, given):
-        if place.is_dir():
-            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            found.update(dict.fromkeys(inside))
-        elif place.exists():
-            found[place] = None
+    for path in map(Path, paths):
+        if path.is_dir():
+            in_folder = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found.update(dict.fromkeys(in_folder))
+        elif path.exists():
+            found[path] = None
         else:
-            raise InputError(f"{place} does not exist")
+            raise InputError(f"{path} does not exist")
     patterns = list(exclude)
-    kept = [path for path in found if not any(fnmatch(path.name, p) or fnmatch(str(path), p) for p in patterns)]
-    if not kept:
-        left = f", and --exclude leaves none of {len(found)}" if found else ""
-        raise InputError(f"there are no films in {', '.join(map(str, given)) or 'nothing'}{left}")
-    return kept
+    remaining = [path for path in found if not any(fnmatch(path.name, p) or fnmatch(str(path), p) for p in patterns)]
+    if not remaining:
+        excluded = f", and --exclude leaves none of {len(found)}" if found else ""
+        raise InputError(f"there are no films in {', '.join(map(str, paths)) or 'nothing'}{excluded}")
+    return remaining
 
 
-def identify(path: Path) -> Listed:
-    """A film by its id: a hash of its size and of its first and last MiB."""
+def identify_film(path: Path) -> ListedFilm:
+    """Compute a film's id: a hash of its size and of its first and last MiB."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(ENDS)
-            file.seek(max(0, size - ENDS))
-            tail = file.read(ENDS)
+            head = file.read(HASHED_BYTES)
+            file.seek(max(0, size - HASHED_BYTES))
+            tail = file.read(HASHED_BYTES)
     except OSError as error:
-        return Listed(path, "", f"it cannot be read: {error.strerror}")
-    return Listed(path, hashlib.sha256(b"%d\0" % size + head + tail).hexdigest()[:16])
+        return ListedFilm(path, "", f"it cannot be read: {error.strerror}")
+    return ListedFilm(path, hashlib.sha256(b"%d\0" % size + head + tail).hexdigest()[:16])

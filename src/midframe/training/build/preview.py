@@ -1,10 +1,10 @@
-"""Looking at a data set: training batches as the network will get them, and how its samples are spread."""
+"""Preview of a data set: a picture of training batches as the network receives them, and histograms of its samples."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,17 @@ from typing import Any, Literal
 from midframe.errors import DeviceError, InputError, OutputError
 from midframe.training.data.shards import Split, decode, read_shards
 
-BATCH = 6
+BATCH_SIZE = 6
 """Samples of a batch (the report's)."""
 
-Way = Literal["paper", "repository", "guided"]
+HISTOGRAM_MIN = 0.05
+"""Lower end of the logarithmic histograms; smaller values are counted there."""
+
+HISTOGRAM_BINS = 40
+
+PERCENTILES = (5, 25, 50, 75, 95)
+
+AugmentationName = Literal["paper", "repository", "guided"]
 
 
 def draw_preview(
@@ -25,66 +32,85 @@ def draw_preview(
     split: Split = "train",
     batches: int = 2,
     seed: int = 0,
-    way: Way = "paper",
+    augmentation: AugmentationName = "paper",
 ) -> dict[str, Any]:
-    """Draw sample batches (the report's Fig. 6) and histograms of motion and difference to a picture `out`.
+    """Draw training batches (the report's Fig. 6) and histograms of motion and difference to the picture file `out`.
 
-    A column of a batch is a sample after augmentation: its first, middle and last frame. way: whose augmentation.
-    Returns how many samples there are, and the percentiles of motion and difference. Raises `InputError` where the
-    folder holds no such samples, `OutputError`, and `DeviceError` where matplotlib is missing.
+    Each column of a batch shows the first, middle and last frame of a sample after augmentation by the named preset.
+    seed: of the augmentation. Returns the number of samples in the split and the percentiles of motion and difference.
+
+    Raises `InputError` if the split has no samples, `OutputError` if the picture cannot be written, `DeviceError` if
+    matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise DeviceError("drawing needs matplotlib; install midframe[train]") from None
-    infos = list(_infos(folder, split))
-    strips = list(_strips(folder, split, batches, seed, way))
-    if not strips:
+    infos = list(_read_infos(folder, split))
+    pictures = list(_batch_pictures(folder, split, batches, seed, augmentation))
+    if not pictures:
         raise InputError(f"{folder} holds no samples of the split '{split}'")
-    values = {name: [float(info[name]) for info in infos if name in info] for name in ("motion", "difference")}
-    figure = Figure(figsize=(10, 5.2 * len(strips) + 3), layout="constrained")
-    grid = figure.add_gridspec(len(strips) + 1, 2, height_ratios=[5.0] * len(strips) + [2.8])
-    for k, strip in enumerate(strips):
-        axes = figure.add_subplot(grid[k, :])
-        axes.imshow(strip)
-        side = strip.shape[0] // 3
-        axes.set(
-            xticks=[], yticks=[side // 2 + side * row for row in range(3)], yticklabels=["first", "middle", "last"]
-        )
-        axes.set_title(f"batch {k + 1}, {strip.shape[1] // side} samples, augmented ({way})", fontsize=10)
-    words = {"motion": "mean motion between the outer frames, pixels", "difference": "their mean squared difference"}
-    for k, (name, of) in enumerate(values.items()):
-        axes = figure.add_subplot(grid[-1, k])
-        axes.hist(_positive(of), bins=_edges(of), color="tab:blue")
-        axes.set(xscale="log", xlabel=words[name], ylabel="samples")
-        axes.set_title(f"{len(of)} samples of {len({info.get('film') for info in infos})} films", fontsize=10)
+    figure = Figure(figsize=(10, 5.2 * len(pictures) + 3), layout="constrained")
+    grid = figure.add_gridspec(len(pictures) + 1, 2, height_ratios=[5.0] * len(pictures) + [2.8])
+    for k, picture in enumerate(pictures):
+        _draw_batch(figure.add_subplot(grid[k, :]), picture, f"batch {k + 1}", augmentation)
+    film_count = len({info.get("film_id") for info in infos})
+    motions, differences = ([float(info[name]) for info in infos if name in info] for name in ("motion", "difference"))
+    _draw_histogram(
+        figure.add_subplot(grid[-1, 0]), motions, "mean motion between the outer frames, pixels", film_count
+    )
+    _draw_histogram(figure.add_subplot(grid[-1, 1]), differences, "their mean squared difference", film_count)
     try:
         figure.savefig(out, dpi=100)
     except (OSError, ValueError) as error:
         raise OutputError(f"the picture {out} cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    return {"split": split, "samples": len(infos), **{name: _percentiles(of) for name, of in values.items()}}
+    return {
+        "split": split,
+        "samples": len(infos),
+        "motion": _percentiles(motions),
+        "difference": _percentiles(differences),
+    }
 
 
-def _strips(folder: str | os.PathLike[str], split: Split, batches: int, seed: int, way: Way) -> Iterator[Any]:
-    """Batches as pictures: uint8 `[3 crop, samples · crop, 3]`."""
+def _draw_batch(axes: Any, picture: Any, title: str, augmentation: AugmentationName) -> None:
+    """Draw the picture of a batch."""
+    axes.imshow(picture)
+    side = picture.shape[0] // 3
+    axes.set(xticks=[], yticks=[side // 2 + side * row for row in range(3)], yticklabels=["first", "middle", "last"])
+    axes.set_title(f"{title}, {picture.shape[1] // side} samples, augmented ({augmentation})", fontsize=10)
+
+
+def _draw_histogram(axes: Any, values: Sequence[float], label: str, film_count: int) -> None:
+    """Draw a histogram with a logarithmic axis of values."""
+    clamped = [max(value, HISTOGRAM_MIN) for value in values]
+    low, high = min(clamped, default=HISTOGRAM_MIN), max(clamped, default=1.0) * 1.001 + 1e-9
+    edges = [low * (high / low) ** (k / HISTOGRAM_BINS) for k in range(HISTOGRAM_BINS + 1)]
+    axes.hist(clamped, bins=edges, color="tab:blue")
+    axes.set(xscale="log", xlabel=label, ylabel="samples")
+    axes.set_title(f"{len(values)} samples of {film_count} films", fontsize=10)
+
+
+def _batch_pictures(
+    folder: str | os.PathLike[str], split: Split, batches: int, seed: int, augmentation: AugmentationName
+) -> Iterator[Any]:
+    """Yield each batch as one picture, uint8 `[3·crop, samples·crop, 3]`: a column for each sample."""
     import numpy as np
     import torch
 
-    from midframe.training.data.augmentation import GUIDED, PAPER, REPOSITORY, augment, generator_for
+    from midframe.training.data.augmentation import PRESETS, augment, generator_for
 
-    how = {"paper": PAPER, "repository": REPOSITORY, "guided": GUIDED}[way]
-    samples = islice(read_shards(folder, split), batches * BATCH)
+    samples = islice(read_shards(folder, split), batches * BATCH_SIZE)
     columns = []
     for k, sample in enumerate(samples):
         window = torch.from_numpy(np.stack([decode(frame) for frame in sample.frames])).permute(0, 3, 1, 2)
-        frames = augment(window, generator_for(seed, 0, k), how)[[0, len(window) // 2, -1]]
+        frames = augment(window, generator_for(seed, 0, k), PRESETS[augmentation])[[0, len(window) // 2, -1]]
         columns.append(frames.add(0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy())
-    for first in range(0, len(columns), BATCH):
-        yield np.concatenate(columns[first : first + BATCH], 1)
+    for first in range(0, len(columns), BATCH_SIZE):
+        yield np.concatenate(columns[first : first + BATCH_SIZE], 1)
 
 
-def _infos(folder: str | os.PathLike[str], split: Split) -> Iterator[Mapping[str, Any]]:
-    """What is known of each sample of a split: from the manifest, or from the shards where there is none."""
+def _read_infos(folder: str | os.PathLike[str], split: Split) -> Iterator[Mapping[str, Any]]:
+    """Yield the info of each sample of a split, from the manifest or, without one, from the shards."""
     manifest = Path(folder) / "manifest.jsonl"
     if not manifest.is_file():
         yield from (sample.info for sample in read_shards(folder, split))
@@ -95,20 +121,8 @@ def _infos(folder: str | os.PathLike[str], split: Split) -> Iterator[Mapping[str
                 yield line
 
 
-LEAST = 0.05
-"""Where the histograms begin; what is smaller is counted there."""
-
-
-def _positive(values: list[float]) -> list[float]:
-    return [max(value, LEAST) for value in values]
-
-
-def _edges(values: list[float]) -> list[float]:
-    low, high = min(_positive(values), default=LEAST), max(_positive(values), default=1.0) * 1.001 + 1e-9
-    return [low * (high / low) ** (k / 40) for k in range(41)]
-
-
-def _percentiles(values: list[float]) -> dict[str, float]:
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the percentiles of values by name: p5, p25, ...; nothing for no values."""
     import numpy as np
 
-    return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (5, 25, 50, 75, 95)} if values else {}
+    return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in PERCENTILES} if values else {}

@@ -1,113 +1,157 @@
-"""The window of frames that is taken of a clip."""
+"""Search of a clip for its first window of frames that passes all limits of the data set."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from midframe.training.build.clips import Clock
-from midframe.training.build.motion import mean_motion
-from midframe.training.build.pictures import Picture, encode, picture_of
-from midframe.training.build.select import Seen, Step, deviation, judge, squared_difference, thumbnail_of
+from midframe.training.build.frames import RgbPicture, encode_picture, frame_to_rgb
+from midframe.training.build.clips import clip_report
+from midframe.training.build.motion import estimate_mean_motion
+from midframe.training.build.rejection import (
+    FrameStats,
+    FrameStep,
+    rejection_of_window,
+    squared_difference,
+    standard_deviation,
+)
 from midframe.training.build.settings import DatasetSettings
-from midframe.video.cuts import Thumbnail, distance
+from midframe.training.build.stopwatch import Stopwatch
 from midframe.video.clips import ExcerptReport, Excerpts
+from midframe.video.cuts import Thumbnail, distance, thumbnail
 from midframe.video.frame import Frame
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a clip gave: encoded frames and their info (none where no window was good), and a note of what was seen."""
+class ClipResult:
+    """The result of the search of one clip."""
 
-    note: dict[str, Any]
+    report: dict[str, Any]
+    """What was decoded and rejected (see `clip_report`)."""
     frames: tuple[bytes, ...] = ()
+    """The encoded frames of the window; empty if no window passed."""
     info: dict[str, Any] = field(default_factory=dict)
+    """Size, mean motion and scores of the window; empty if no window passed."""
 
 
-def find_window(film: Excerpts, start: Fraction, end: Fraction, settings: DatasetSettings, clock: Clock) -> Found:
-    """The first good window of a clip. Decoding stops when it is found."""
-    report = ExcerptReport()
-    note: dict[str, Any] = {"start": str(start), "end": str(end), "reason": None, "decoded": 0, "rejected": []}
-    window: list[_Taken] = []
-    seen = 0
-    with closing(_timed(film.frames(start, end, report), clock)) as frames:
+def find_window(
+    film: Excerpts, start: Fraction, end: Fraction, settings: DatasetSettings, stopwatch: Stopwatch
+) -> ClipResult:
+    """Decode a clip until a window of consecutive frames passes all limits, and return that window.
+
+    start, end: of the clip, in seconds of the film's time.
+    """
+    decoding = ExcerptReport()
+    report = clip_report(start, end)
+    window: list[_Candidate] = []
+    frame_count = 0
+    with closing(_measure_decoding(film.frames(start, end, decoding), stopwatch)) as frames:
         for frame in frames:
-            note["decoded"] = report.decoded
-            if _trouble(report):
+            report["decoded"] = decoding.decoded
+            if _decoding_problem(decoding):
                 break
-            seen += 1
-            window.append(_take(frame, film, window[-1] if window else None, settings, clock))
+            frame_count += 1
+            window.append(_measure_frame(frame, film, window[-1] if window else None, settings, stopwatch))
             if len(window) < settings.window:
                 continue
-            with clock("score"):
-                scores = _scores(window)
-            verdict = judge([taken.seen for taken in window], scores["difference"], settings, film.film.time_base)
-            if verdict is None:
-                return _found(note, window, scores, settings, clock)
-            reason, bad = verdict
-            note["rejected"].append({"reason": reason, **scores})
-            window = window[bad:]
-    nothing = "no frames" if seen == 0 else "too few frames" if seen < settings.window else "no good window"
-    return Found({**note, "reason": _trouble(report) or nothing, "decoded": report.decoded})
+            with stopwatch("score"):
+                scores = _window_scores(window)
+            rejection = rejection_of_window(
+                [candidate.stats for candidate in window], scores["difference"], settings, film.film.time_base
+            )
+            if rejection is None:
+                return _accept(report, window, scores, settings, stopwatch)
+            report["rejected"].append({"reason": rejection.reason, **scores})
+            window = window[rejection.skip :]
+    report["decoded"] = decoding.decoded
+    report["reason"] = _decoding_problem(decoding) or _shortage(frame_count, settings.window)
+    return ClipResult(report)
 
 
-def _found(
-    note: dict[str, Any], window: list[_Taken], scores: dict[str, Any], settings: DatasetSettings, clock: Clock
-) -> Found:
-    with clock("motion"):
-        motion = mean_motion(window[0].picture, window[-1].picture)
-    with clock("encode"):
-        frames = tuple(encode(taken.picture, settings.jpeg) for taken in window)
-    height, width = window[0].picture.shape[:2]
-    return Found(note, frames, {"width": width, "height": height, "motion": round(motion, 3), **scores})
+def thumbnail_of(frame: Frame) -> Thumbnail:
+    """Return a decoded frame as the cut detector compares it: a small picture of its luma (green for RGB)."""
+    return thumbnail(frame.planes[1 if frame.layout.family == "rgb" else 0], frame.layout.depth)
 
 
 @dataclass(frozen=True)
-class _Taken:
-    picture: Picture
+class _Candidate:
+    """A decoded frame that may become part of a sample."""
+
+    picture: RgbPicture
     thumbnail: Thumbnail
-    seen: Seen
+    stats: FrameStats
 
 
-def _take(frame: Frame, film: Excerpts, before: _Taken | None, settings: DatasetSettings, clock: Clock) -> _Taken:
-    with clock("convert"):
-        picture = picture_of(frame, film.film, settings.size)
-    with clock("score"):
+def _measure_frame(
+    frame: Frame, film: Excerpts, previous: _Candidate | None, settings: DatasetSettings, stopwatch: Stopwatch
+) -> _Candidate:
+    """Convert a decoded frame to RGB and compute its statistics."""
+    with stopwatch("convert"):
+        picture = frame_to_rgb(frame, film.film, settings.size)
+    with stopwatch("score"):
         small = thumbnail_of(frame)
         step = None
-        if before is not None:
-            difference = squared_difference(before.picture, picture)
-            step = Step(frame.time - before.seen.time, difference, distance(before.thumbnail, small))
-        return _Taken(picture, small, Seen(frame.time, deviation(picture), step))
+        if previous is not None:
+            difference = squared_difference(previous.picture, picture)
+            step = FrameStep(frame.time - previous.stats.time, difference, distance(previous.thumbnail, small))
+        return _Candidate(picture, small, FrameStats(frame.time, standard_deviation(picture), step))
 
 
-def _scores(window: list[_Taken]) -> dict[str, Any]:
-    """Of a window: times, difference of the outer frames and of each step, the least deviation, distances."""
-    steps = [taken.seen.step for taken in window[1:]]
+def _accept(
+    report: dict[str, Any],
+    window: Sequence[_Candidate],
+    scores: dict[str, Any],
+    settings: DatasetSettings,
+    stopwatch: Stopwatch,
+) -> ClipResult:
+    """Estimate the motion of a window that passed, and encode its frames."""
+    with stopwatch("motion"):
+        motion = estimate_mean_motion(window[0].picture, window[-1].picture)
+    with stopwatch("encode"):
+        frames = tuple(encode_picture(candidate.picture, settings.jpeg) for candidate in window)
+    height, width = window[0].picture.shape[:2]
+    return ClipResult(report, frames, {"width": width, "height": height, "motion": round(motion, 3), **scores})
+
+
+def _window_scores(window: Sequence[_Candidate]) -> dict[str, Any]:
+    """Return the numbers of a window that the manifest lists.
+
+    times: of the frames. difference: mean squared difference of the outer frames. deviation: the smallest standard
+    deviation of a frame. steps, distances: of each two neighbouring frames.
+    """
+    steps = [candidate.stats.step for candidate in window[1:]]
     return {
-        "times": [str(taken.seen.time) for taken in window],
+        "times": [str(candidate.stats.time) for candidate in window],
         "difference": round(squared_difference(window[0].picture, window[-1].picture), 3),
-        "deviation": round(min(taken.seen.deviation for taken in window), 3),
+        "deviation": round(min(candidate.stats.deviation for candidate in window), 3),
         "steps": [round(step.difference, 3) for step in steps if step],
         "distances": [round(step.distance, 4) for step in steps if step],
     }
 
 
-def _trouble(report: ExcerptReport) -> str | None:
-    if report.damaged or report.messages:
-        return f"damaged: {next(iter(report.messages), 'a picture is marked as corrupt')}"
-    if report.change:
-        return report.change
-    return "interlaced" if report.interlaced else None
+def _decoding_problem(decoding: ExcerptReport) -> str | None:
+    """Return why the clip must not be used, or None."""
+    if decoding.damaged or decoding.messages:
+        return f"damaged: {next(iter(decoding.messages), 'a picture is marked as corrupt')}"
+    if decoding.change:
+        return decoding.change
+    return "interlaced" if decoding.interlaced else None
 
 
-def _timed(frames: Iterator[Frame], clock: Clock) -> Generator[Frame, None, None]:
-    """The same frames; what it takes to get them counts as decoding."""
+def _shortage(frame_count: int, needed: int) -> str:
+    """Return why a clip that decoded without a problem gave no sample."""
+    if frame_count == 0:
+        return "no frames"
+    return "too few frames" if frame_count < needed else "no good window"
+
+
+def _measure_decoding(frames: Iterator[Frame], stopwatch: Stopwatch) -> Generator[Frame, None, None]:
+    """Yield the same frames, and count the time that each takes to arrive as decoding."""
     while True:
-        with clock("decode"):
+        with stopwatch("decode"):
             frame = next(frames, None)
         if frame is None:
             return

@@ -98,6 +98,9 @@ GUIDED = Augmentation(
 )
 """Ours, for the motion-guided network and its small data set."""
 
+PRESETS = {"paper": PAPER, "repository": REPOSITORY, "guided": GUIDED}
+"""The presets by the names that a run's settings use (`data.augmentation`)."""
+
 
 def generator_for(seed: int, epoch: int, sample: int) -> Generator:
     """The generator of sample `sample` in epoch `epoch`, the same whatever workers and ranks there are."""

@@ -12,9 +12,7 @@ from torch import Generator, Tensor
 
 from midframe.training.config import Config, Data
 from midframe.training.data.augmentation import (
-    GUIDED,
-    PAPER,
-    REPOSITORY,
+    PRESETS,
     Augmentation,
     augment,
     choose_frames,
@@ -25,8 +23,6 @@ from midframe.training.data.batch import Batch, TrainingSample
 from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.teacher_flow import estimate_teacher_flow
 from midframe.training.synthetic.scenes import draw
-
-AUGMENTATIONS = {"paper": PAPER, "repository": REPOSITORY, "guided": GUIDED}
 
 MIDDLE = (Fraction(1, 2),)
 """Times of targets without `Data.times`."""
@@ -62,7 +58,7 @@ def make_sample(data: InMemoryDataset, config: Config, number: int) -> TrainingS
 
 def augmentation_of(data: Data) -> Augmentation:
     """Return the augmentation of film samples: the preset that the settings name, with their crop and offset."""
-    preset = AUGMENTATIONS[data.augmentation]
+    preset = PRESETS[data.augmentation]
     return replace(preset, crop=data.crop or preset.crop, offset=preset.offset if data.offset is None else data.offset)
 
 
