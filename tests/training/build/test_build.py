@@ -309,7 +309,11 @@ def test_clips_that_crash_their_workers_are_left_out(
     @contextmanager
     def pool(workers: int) -> Iterator[Callable[[Iterable[Job]], Iterator[tuple[Job, bytes]]]]:
         def do(job: Job) -> bytes:
-            return job.crash_result("the process died") if job.result_name.endswith("-00001.tar") else job.run(lambda: None)
+            return (
+                job.crash_result("the process died")
+                if job.result_name.endswith("-00001.tar")
+                else job.run(lambda: None)
+            )
 
         yield lambda jobs: ((job, do(job)) for job in jobs)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from training.build.jobs import Task
 from midframe.errors import InputError
 from midframe.training.build.pool import MAX_CRASHES, MAX_KILLS, WorkerLostError, local_pool
+from training.build.jobs import Task
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -74,15 +74,14 @@ def test_workers_killed_again_and_again_end_the_build(task: Callable[..., Task],
     assert have_ended(workers_of(tmp_path))
 
 
-@pytest.mark.parametrize(("behaviour", "error", "message"),
+@pytest.mark.parametrize(
+    ("behaviour", "error", "message"),
     [
         pytest.param("refuse", InputError, "is not to be done", id="midframe_error"),
         pytest.param("fault", RuntimeError, "nobody thought of this", id="unexpected_error"),
     ],
 )
-def test_errors_come_through(
-    task: Callable[..., Task], behaviour: str, error: type[Exception], message: str
-) -> None:
+def test_errors_come_through(task: Callable[..., Task], behaviour: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message), local_pool(1) as run_jobs:
         list(run_jobs([task("a", behaviour)]))
 

@@ -180,9 +180,7 @@ class _JobRunner:
         self.progress(BuildProgress(stage, done, total, self.sample_count, time.monotonic() - self.began))
 
 
-def _search_films(
-    films: Sequence[ListedFilm], settings: DatasetSettings, runner: _JobRunner
-) -> list[SearchedFilm]:
+def _search_films(films: Sequence[ListedFilm], settings: DatasetSettings, runner: _JobRunner) -> list[SearchedFilm]:
     """Run all jobs of the films, and return the films with the files of their results."""
     probes = [ProbeJob(str(film.path), film.film_id, settings) for film in films]
     runner.run("films", probes)

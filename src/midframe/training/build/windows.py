@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from midframe.training.build.frames import RgbPicture, encode_picture, frame_to_rgb
 from midframe.training.build.clips import clip_report
+from midframe.training.build.frames import RgbPicture, encode_picture, frame_to_rgb
 from midframe.training.build.motion import estimate_mean_motion
 from midframe.training.build.rejection import (
     FrameStats,
