@@ -103,13 +103,13 @@ def folder_triplets(folder: Path) -> Iterator[Triplet]:
 def film_triplets(film: Path, places: int, apart: int) -> Iterator[Triplet]:
     """Three frames, `apart` from each to the next, at even places of a film, in its own colours."""
     from midframe.training.build.frames import frame_to_rgb
-    from midframe.video.clips import ExcerptReport, open_excerpts
+    from midframe.video.clips import ClipReport, open_clip_reader
 
-    with open_excerpts(film) as opened:
-        length = opened.length or Fraction(1)
+    with open_clip_reader(film) as opened:
+        length = opened.duration or Fraction(1)
         for place in range(places):
             at = opened.start + length * (2 * place + 1) / (2 * places)
-            passing = islice(opened.frames(at, at + apart, ExcerptReport()), 0, 2 * apart + 1, apart)
+            passing = islice(opened.frames(at, at + apart, ClipReport()), 0, 2 * apart + 1, apart)
             frames = [np.array(frame_to_rgb(frame, opened.film, LARGEST)) for frame in passing]
             if len(frames) == 3:
                 name = f"{film.stem}_{place}" if apart == 1 else f"{film.stem}_{place}_{apart}"

@@ -22,7 +22,7 @@ from midframe.training.build.frames import frame_to_rgb
 from midframe.training.build.rejection import squared_difference, standard_deviation
 from midframe.training.build.settings import DatasetSettings
 from midframe.training.build.windows import thumbnail_of
-from midframe.video.clips import ExcerptReport, open_excerpts
+from midframe.video.clips import ClipReport, open_clip_reader
 from midframe.video.cuts import distance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,9 +41,9 @@ def measure(path: Path, settings: DatasetSettings) -> dict[str, np.ndarray]:
     """Of each frame its deviation; of each step true and wrapped difference, cut distance, and whether it is a cut."""
     deviations, steps = [], []
     cuts = set(LABELS.get(path.name, ()))
-    with open_excerpts(path) as film:
+    with open_clip_reader(path) as film:
         before = None
-        everything = film.frames(film.start - 100, film.start + 10**7, ExcerptReport())
+        everything = film.frames(film.start - 100, film.start + 10**7, ClipReport())
         for k, frame in enumerate(everything):
             picture = frame_to_rgb(frame, film.film, settings.size)
             thumb = thumbnail_of(frame)

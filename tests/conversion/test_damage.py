@@ -51,7 +51,7 @@ def test_a_beginning_that_cannot_be_decoded(film_factory: Callable[..., Path], t
     """Where the first frame is no key frame any more the film begins later, which is said."""
     broken = undecodable(film_factory(INTRA, ".mkv"), {0, 1}, tmp_path / "broken.mkv")
     summary = quick(broken, tmp_path / "out.mkv", keep_going=True)
-    assert summary.plan.film.not_shown + summary.report.lost == 2
+    assert summary.plan.film.undecodable_start + summary.report.lost == 2
     assert any("before the first key frame" in warning for warning in summary.warnings)
 
 

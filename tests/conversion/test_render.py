@@ -22,7 +22,7 @@ from midframe.conversion.settings import Settings
 from midframe.errors import DeviceError, SettingError, WeightsError
 from midframe.networks.average import Average
 from midframe.networks.base import InterpolationNetwork
-from midframe.video.colour import Colour, understand
+from midframe.video.colour import Colour, colour_of_stream
 from midframe.video.frame import Layout
 from midframe.video.timeline import Timeline
 
@@ -225,6 +225,6 @@ def test_wrong_names() -> None:
 
 def test_threads_of_torch_are_left_alone() -> None:
     before = torch.get_num_threads()
-    make(LAYOUT, understand(LAYOUT, height=48, codec="h264"), frames_of(LAYOUT, 1), frames_of(LAYOUT, 2))
+    make(LAYOUT, colour_of_stream(LAYOUT, height=48, codec="h264"), frames_of(LAYOUT, 1), frames_of(LAYOUT, 2))
     assert torch.get_num_threads() == before
     assert networks.load("average").averages

@@ -12,15 +12,15 @@ import pytest
 
 from films import Film, bit_flips, read_planes, read_times, size_change, truncated
 from midframe.errors import InputError
-from midframe.video.clips import ExcerptReport, Excerpts, open_excerpts
+from midframe.video.clips import ClipReader, ClipReport, open_clip_reader
 from midframe.video.frame import Frame
 
 LONG = Film(frames=60, width=96, height=64, gop=12)
 
 
-def piece(film: Excerpts, start: Fraction, end: Fraction, report: ExcerptReport | None = None) -> list[Frame]:
+def piece(film: ClipReader, start: Fraction, end: Fraction, report: ClipReport | None = None) -> list[Frame]:
     """Frames with planes of their own, as the decoder's do not stay."""
-    frames = film.frames(start, end, report or ExcerptReport())
+    frames = film.frames(start, end, report or ClipReport())
     return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
 
 
@@ -42,10 +42,10 @@ def piece(film: Excerpts, start: Fraction, end: Fraction, report: ExcerptReport 
 def test_seeking_gives_what_decoding_gives(film: Film, suffix: str, film_factory: Callable[..., Path]) -> None:
     path = film_factory(film, suffix)
     times, planes = read_times(path), read_planes(path)
-    with open_excerpts(path) as opened:
+    with open_clip_reader(path) as opened:
         assert opened.start == times[0]
-        assert opened.length is not None
-        assert abs(opened.length - (times[-1] - times[0])) < Fraction(1, 5) + max(0, times[0])
+        assert opened.duration is not None
+        assert abs(opened.duration - (times[-1] - times[0])) < Fraction(1, 5) + max(0, times[0])
         for start in (
             times[-1] - Fraction(1, 3),
             times[0],
@@ -55,7 +55,7 @@ def test_seeking_gives_what_decoding_gives(film: Film, suffix: str, film_factory
             times[7],
             times[35],
         ):
-            report = ExcerptReport()
+            report = ClipReport()
             end = start + Fraction(1, 4)
             found = piece(opened, start, end, report)
             wanted = [k for k, time in enumerate(times) if start <= time < end]
@@ -69,8 +69,8 @@ def test_seeking_gives_what_decoding_gives(film: Film, suffix: str, film_factory
 
 def test_only_what_is_needed_is_decoded(film_factory: Callable[..., Path]) -> None:
     """From the key frame on; and on from the piece before where there is no key frame between."""
-    with open_excerpts(film_factory(LONG)) as film:
-        reports = [ExcerptReport() for _ in range(3)]
+    with open_clip_reader(film_factory(LONG)) as film:
+        reports = [ClipReport() for _ in range(3)]
         starts = (Fraction(30, 24), Fraction(33, 24), Fraction(50, 24))
         for start, report in zip(starts, reports, strict=True):
             assert [frame.time for frame in piece(film, start, start + Fraction(2, 24), report)] == [
@@ -84,9 +84,9 @@ def test_only_what_is_needed_is_decoded(film_factory: Callable[..., Path]) -> No
 def test_damage_is_told(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     broken = bit_flips(film_factory(replace(LONG, width=320, height=192)), 400, 3, tmp_path / "flips.mp4", first=0.2)
     told = 0
-    with open_excerpts(broken) as film:
+    with open_clip_reader(broken) as film:
         for k in range(4):
-            report = ExcerptReport()
+            report = ClipReport()
             piece(film, Fraction(k, 2), Fraction(k + 1, 2), report)
             told += bool(report.damaged or report.messages)
     assert told >= 3
@@ -95,15 +95,15 @@ def test_damage_is_told(film_factory: Callable[..., Path], tmp_path: Path) -> No
 def test_end_that_is_missing(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = replace(LONG, container_options={"movflags": "+faststart"})
     cut = truncated(film_factory(film), 0.5, tmp_path / "cut.mp4")
-    with open_excerpts(cut) as opened:
+    with open_clip_reader(cut) as opened:
         assert piece(opened, Fraction(0), Fraction(1, 4))
         assert piece(opened, Fraction(9, 4), Fraction(5, 2)) == []
 
 
 def test_change_of_size(tmp_path: Path) -> None:
     path = size_change(replace(LONG, frames=24), tmp_path / "change.ts", 128, 96)
-    with open_excerpts(path) as film:
-        report = ExcerptReport()
+    with open_clip_reader(path) as film:
+        report = ClipReport()
         found = piece(film, film.start, film.start + 100, report)
     assert report.change is not None
     assert {(frame.width, frame.height) for frame in found} == {(96, 64)}
@@ -111,8 +111,8 @@ def test_change_of_size(tmp_path: Path) -> None:
 
 def test_interlaced_is_told(film_factory: Callable[..., Path]) -> None:
     film = Film(frames=8, interlaced=True)
-    with open_excerpts(film_factory(film)) as opened:
-        report = ExcerptReport()
+    with open_clip_reader(film_factory(film)) as opened:
+        report = ClipReport()
         found = piece(opened, opened.start, opened.start + 1, report)
     assert report.interlaced == len(found) > 0
 
@@ -121,7 +121,7 @@ def test_film_without_times(tmp_path: Path) -> None:
     from films import draw
 
     path = draw(replace(LONG, frames=6, b_frames=0), tmp_path / "bare.h264")
-    with pytest.raises(InputError, match="have no times"), open_excerpts(path):
+    with pytest.raises(InputError, match="have no times"), open_clip_reader(path):
         pass
 
 
@@ -130,14 +130,14 @@ def test_real_films(shared_data: Path) -> None:
     for path in sorted((shared_data / "films").glob("*.*")):
         if path.suffix == ".md":
             continue
-        with open_excerpts(path) as film:
+        with open_clip_reader(path) as film:
             everything = {
                 frame.time: hash(b"".join(p.tobytes() for p in frame.planes))
                 for frame in piece(film, film.start - 1, film.start + 1000)
             }
-            assert film.length is not None
+            assert film.duration is not None
             for share in (0.8, 0.15, 0.5):
-                start = film.start + film.length * Fraction(share)
+                start = film.start + film.duration * Fraction(share)
                 found = piece(film, start, start + Fraction(1, 5))
                 wanted = [time for time in everything if start <= time < start + Fraction(1, 5)]
                 assert [frame.time for frame in found] == wanted, path.name

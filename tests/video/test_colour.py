@@ -20,7 +20,17 @@ from converted import quick
 from films import Film, planes_of, read_frames, rgb_of
 from films import planes as film_planes
 from midframe.errors import InputError
-from midframe.video.colour import MATRICES, Colour, from_rgb, made_planes, moving_within, to_rgb, to_tensors, understand
+from midframe.video.colour import (
+    MATRICES,
+    Colour,
+    ColourTags,
+    colour_of_stream,
+    mask_of_changes,
+    planes_to_rgb,
+    planes_to_tensors,
+    rgb_to_planes,
+    weighted_mean_plus_difference,
+)
 from midframe.video.frame import Layout, planar_layout
 
 WIDTH, HEIGHT = 64, 48
@@ -57,13 +67,13 @@ def bars() -> np.ndarray[Any, Any]:
     return np.repeat(BARS[None].repeat(HEIGHT, 0), WIDTH // len(BARS), axis=1)
 
 
-def made(film: Film, first: Planes, second: Planes, network: Callable[[Tensor, Tensor], Tensor]) -> Planes:
+def interpolated(film: Film, first: Planes, second: Planes, network: Callable[[Tensor, Tensor], Tensor]) -> Planes:
     """The frame half way between two, as the convert road makes it."""
     layout, colour = layout_of(film), colour_of(film)
-    a, b = to_tensors(first), to_tensors(second)
-    rgb_a, rgb_b = to_rgb(a, layout, colour), to_rgb(b, layout, colour)
+    a, b = planes_to_tensors(first), planes_to_tensors(second)
+    rgb_a, rgb_b = planes_to_rgb(a, layout, colour), planes_to_rgb(b, layout, colour)
     change = network(rgb_a, rgb_b) - torch.lerp(rgb_a, rgb_b, 0.5)
-    return made_planes(a, b, 0.5, change, layout=layout, colour=colour)
+    return weighted_mean_plus_difference(a, b, 0.5, change, layout=layout, colour=colour)
 
 
 def largest(a: Planes, b: Planes) -> int:
@@ -97,12 +107,12 @@ def test_bars(film: Film) -> None:
         wanted = stored(film, np.repeat(bars()[..., :1], 3, axis=2))
     rng = np.random.default_rng(5)
     others = [stored(film, rng.uniform(0, 1, (HEIGHT, WIDTH, 3))) for _ in "ab"]
-    got = made(film, others[0], others[1], lambda a, b: painted)
+    got = interpolated(film, others[0], others[1], lambda a, b: painted)
     inside = np.flatnonzero(np.arange(WIDTH) % (WIDTH // len(BARS)) // 2 == 2)  # away from the edges of the bars
     for mine, true in zip(got, wanted, strict=True):
         columns = inside if mine.shape[1] == WIDTH else inside[::2] // 2
         assert np.abs(mine[:, columns].astype(int) - true[:, columns].astype(int)).max() <= 1
-    seen = to_rgb(to_tensors(wanted), layout_of(film), colour_of(film)).permute(1, 2, 0).numpy()
+    seen = planes_to_rgb(planes_to_tensors(wanted), layout_of(film), colour_of(film)).permute(1, 2, 0).numpy()
     step = 1 / (219 << (layout_of(film).depth - 8))
     np.testing.assert_allclose(seen[:, inside], painted.permute(1, 2, 0).numpy()[:, inside], atol=2 * step)
 
@@ -115,7 +125,7 @@ def test_to_rgb_is_what_the_standard_says(film: Film) -> None:
     rgb = rng.uniform(0, 1, (HEIGHT - 1, WIDTH - 1, 3))  # odd sizes
     film = Film(**{**vars(film), "width": WIDTH - 1, "height": HEIGHT - 1})
     kept = planes_of(film, rgb)
-    mine = to_rgb(to_tensors(stored(film, rgb)), layout_of(film), colour_of(film))
+    mine = planes_to_rgb(planes_to_tensors(stored(film, rgb)), layout_of(film), colour_of(film))
     np.testing.assert_allclose(mine.permute(1, 2, 0).numpy(), rgb_of(film, kept), atol=2e-5)
 
 
@@ -131,9 +141,9 @@ def test_every_matrix_by_the_formula(matrix: str, full: bool) -> None:
     cb, cr = (rgb[..., 2] - y) / (2 * (1 - blue)), (rgb[..., 0] - y) / (2 * (1 - red))
     codes = (y * 255, cb * 255 + 128, cr * 255 + 128) if full else (y * 219 + 16, cb * 224 + 128, cr * 224 + 128)
     layout, colour = Layout("yuv", 8), Colour(matrix, full)
-    back = to_rgb([torch.from_numpy(c).float() for c in codes], layout, colour)
+    back = planes_to_rgb([torch.from_numpy(c).float() for c in codes], layout, colour)
     np.testing.assert_allclose(back.permute(1, 2, 0).numpy(), rgb, atol=1e-5)
-    planes = from_rgb(torch.from_numpy(rgb).permute(2, 0, 1).float(), layout, colour)
+    planes = rgb_to_planes(torch.from_numpy(rgb).permute(2, 0, 1).float(), layout, colour)
     assert largest(planes, tuple(np.floor(np.clip(c, 0, 255) + 0.5) for c in codes)) <= 1
 
 
@@ -158,11 +168,11 @@ def test_moved_edge_of_saturated_colour(name: str, siting: str, axis: int) -> No
             out.append(plane)
         return tuple(out)
 
-    a, b = to_tensors(picture(-1)), to_tensors(picture(1))
-    rgb = [to_rgb(planes, layout, colour) for planes in (a, b)]
+    a, b = planes_to_tensors(picture(-1)), planes_to_tensors(picture(1))
+    rgb = [planes_to_rgb(planes, layout, colour) for planes in (a, b)]
     for moved in (shifted(rgb[0], 4, axis + 1), shifted(rgb[1], -4, axis + 1)):
         change = moved - torch.lerp(rgb[0], rgb[1], 0.5)
-        assert largest(made_planes(a, b, 0.5, change, layout=layout, colour=colour), picture(0)) <= 1
+        assert largest(weighted_mean_plus_difference(a, b, 0.5, change, layout=layout, colour=colour), picture(0)) <= 1
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv420p10le", "yuv422p"])
@@ -172,7 +182,7 @@ def test_half_a_chroma_sample_moves_by_half(name: str, siting: str) -> None:
     film = Film(WIDTH, HEIGHT, scene="edge", speed=(2.0, 0.0), pixel_format=name, matrix="bt601", siting=siting)
     first, second = (film_planes(film, Fraction(k, 24)) for k in (4, 5))
     true = film_planes(film, Fraction(9, 48))
-    got = made(film, first, second, lambda a, b: shifted(a, 1, 2))
+    got = interpolated(film, first, second, lambda a, b: shifted(a, 1, 2))
     for mine, wanted, plane in zip(got, true, first, strict=True):
         inside = slice(3, -3)
         shift = (mine.astype(float) - wanted)[:, inside].sum(1) / float(np.ptp(plane))
@@ -197,13 +207,13 @@ def test_what_the_network_leaves_alone_stays(
     first, second = (
         tuple(rng.integers(0, layout.peak + 1, s).astype(layout.dtype) for s in layout.sizes(*size)) for _ in "ab"
     )
-    a, b = to_tensors(first), to_tensors(second)
-    rgb_a, rgb_b = to_rgb(a, layout, colour), to_rgb(b, layout, colour)
+    a, b = planes_to_tensors(first), planes_to_tensors(second)
+    rgb_a, rgb_b = planes_to_rgb(a, layout, colour), planes_to_rgb(b, layout, colour)
     zero = torch.zeros_like(rgb_a)
-    assert largest(made_planes(a, a, 0.3, zero, layout=layout, colour=colour), first) == 0
+    assert largest(weighted_mean_plus_difference(a, a, 0.3, zero, layout=layout, colour=colour), first) == 0
     change = rgb_a * 0.5 + rgb_b * 0.5 - torch.lerp(rgb_a, rgb_b, 0.5)
     mean = tuple(((x.astype(int) + y + 1) // 2).astype(layout.dtype) for x, y in zip(first, second, strict=True))
-    assert largest(made_planes(a, b, 0.5, change, layout=layout, colour=colour), mean) <= 1
+    assert largest(weighted_mean_plus_difference(a, b, 0.5, change, layout=layout, colour=colour), mean) <= 1
 
 
 @pytest.mark.parametrize("time", [Fraction(1, 4), Fraction(1, 3), Fraction(5, 7), Fraction(1, 1000)])
@@ -215,7 +225,9 @@ def test_weighted_mean_by_whole_numbers(time: Fraction, dtype: Any) -> None:
     exact = (2 * (a.astype(np.int64) * (q - p) + b.astype(np.int64) * p) + q) // (2 * q)
     layout, colour = Layout("gray", 8 * a.itemsize), Colour("gray", True)
     unchanged = torch.zeros(3, 40, 50)
-    (mine,) = made_planes(to_tensors((a,)), to_tensors((b,)), float(time), unchanged, layout=layout, colour=colour)
+    (mine,) = weighted_mean_plus_difference(
+        planes_to_tensors((a,)), planes_to_tensors((b,)), float(time), unchanged, layout=layout, colour=colour
+    )
     assert mine.dtype == dtype
     wrong = mine != exact
     assert np.abs(mine.astype(int) - exact).max() <= 1
@@ -239,7 +251,7 @@ def test_what_moves_within_a_radius_by_loops(shifts: tuple[int, int], size: tupl
         left, right = (x << sx) - 4, (x + 1 << sx) + 4
         wanted[max(top, 0) : bottom, max(left, 0) : right] = True
     # A cell may reach beyond an odd edge, where there is no pixel from which anything could spread.
-    found = moving_within(to_tensors(first), to_tensors(second), layout, 4).numpy()
+    found = mask_of_changes(planes_to_tensors(first), planes_to_tensors(second), layout, 4).numpy()
     inside = (slice(0, size[1] - 4), slice(0, size[0] - 4))
     assert np.array_equal(found[inside] > 0, wanted[inside])
 
@@ -249,8 +261,10 @@ def test_codes_are_clipped_only_at_the_end() -> None:
     layout, colour = Layout("yuv", 8, 1, 1), Colour("bt709", False)
     for value, code in ((2.0, 255), (-2.0, 0)):
         planes = [np.full(s, 128, np.uint8) for s in layout.sizes(32, 32)]
-        tensors = to_tensors(planes)
-        got = made_planes(tensors, tensors, 0.5, torch.full((3, 32, 32), value), layout=layout, colour=colour)
+        tensors = planes_to_tensors(planes)
+        got = weighted_mean_plus_difference(
+            tensors, tensors, 0.5, torch.full((3, 32, 32), value), layout=layout, colour=colour
+        )
         assert (got[0] == code).all()
         assert (got[1] == 128).all()
         assert (got[2] == 128).all()
@@ -258,25 +272,27 @@ def test_codes_are_clipped_only_at_the_end() -> None:
 
 def test_untagged() -> None:
     def guess(height: int, **tags: int) -> Colour:
-        return understand(Layout("yuv", 8, 1, 1), height=height, codec="h264", **tags)
+        return colour_of_stream(Layout("yuv", 8, 1, 1), ColourTags(**tags), height=height, codec="h264")
 
     assert guess(719).matrix == "bt601"
     assert guess(720).matrix == "bt709"
     assert len(guess(720).guessed) == 2
     assert not guess(720).full_range
-    assert guess(720, matrix=5, colour_range=1).guessed == ()
+    assert guess(720, matrix=5, range=1).guessed == ()
     assert guess(480, matrix=1).matrix == "bt709"
-    assert guess(480, colour_range=2).full_range
+    assert guess(480, range=2).full_range
     assert [guess(480, matrix=m).matrix for m in (4, 5, 6, 7, 9)] == ["fcc", "bt601", "bt601", "smpte240m", "bt2020"]
     assert guess(480, matrix=9, transfer=16).siting == guess(480, matrix=9, transfer=18).siting == "topleft"
     assert guess(480, matrix=9, transfer=14).siting == "left"
-    assert understand(Layout("yuv", 8, 1, 1), height=480, codec="mjpeg", full_range_format=True).siting == "centre"
+    assert (
+        colour_of_stream(Layout("yuv", 8, 1, 1), height=480, codec="mjpeg", full_range_format=True).siting == "centre"
+    )
 
 
 @pytest.mark.parametrize("matrix", [8, 10, 11, 12, 13, 14, 15, 16, 17])
 def test_matrices_that_are_not_known_are_refused(matrix: int) -> None:
     with pytest.raises(InputError) as caught:
-        understand(Layout("yuv", 8, 1, 1), height=480, codec="h264", matrix=matrix)
+        colour_of_stream(Layout("yuv", 8, 1, 1), ColourTags(matrix=matrix), height=480, codec="h264")
     assert "\n" not in str(caught.value)
     assert "bt709" in str(caught.value)
 
@@ -328,7 +344,7 @@ def test_more_bits_change_nothing_else(shifts: tuple[int, int], siting: Any) -> 
     rng = np.random.default_rng(9)
     planes = [rng.integers(0, 256, size, np.uint8) for size in layout.sizes(64, 48)]
     wide = Layout("yuv", 10, *shifts)
-    found = from_rgb(to_rgb(to_tensors(planes), layout, colour), wide, colour, layout)
+    found = rgb_to_planes(planes_to_rgb(planes_to_tensors(planes), layout, colour), wide, colour, layout)
     for mine, plane in zip(found, planes, strict=True):
         np.testing.assert_array_equal(mine, plane.astype(np.uint16) * 4)
 
@@ -339,8 +355,8 @@ def test_chroma_of_rgb_is_smoothed() -> None:
     rgb[0, :, ::2] = rgb[2, :, 1::2] = 1
     layout, colour = Layout("yuv", 8, 1, 1), Colour("bt709", True)
     for siting in SITINGS:
-        planes = from_rgb(rgb, layout, Colour("bt709", True, siting), Layout("rgb", 8))  # type: ignore[arg-type]
-        mean = from_rgb(rgb.mean(2, keepdim=True).expand(-1, -1, 32), layout, colour)
+        planes = rgb_to_planes(rgb, layout, Colour("bt709", True, siting), Layout("rgb", 8))  # type: ignore[arg-type]
+        mean = rgb_to_planes(rgb.mean(2, keepdim=True).expand(-1, -1, 32), layout, colour)
         assert largest(planes[1:], tuple(np.full((16, 16), p[8, 8]) for p in mean[1:])) <= (
             1 if siting == "centre" else 64
         )

@@ -15,11 +15,11 @@ import pytest
 from converted import quick, untouched
 from films import Film, Hdr, captioned, dynamic_hdr, side_data
 from midframe.errors import MidframeError, OutputError, SettingError
-from midframe.video.colour import understand
+from midframe.video.colour import colour_of_stream
 from midframe.video.containers import container_named
 from midframe.video.encoders import choose_encoder
 from midframe.video.frame import Layout
-from midframe.video.probe import Hdr as HdrMetadata
+from midframe.video.probe import HdrMetadata
 
 Factory = Callable[..., Path]
 HDR = Film(
@@ -181,7 +181,7 @@ def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Facto
     ],
 )
 def test_the_usual_encoder(container: str, layout: Layout, name: str) -> None:
-    colour = understand(layout, height=720, codec="h264")
+    colour = colour_of_stream(layout, height=720, codec="h264")
     chosen = choose_encoder(container_named(container), layout, colour, HdrMetadata())
     assert chosen.name == name
     assert max(c.bits for c in av.VideoFormat(chosen.pixel_format).components) == layout.depth

@@ -12,7 +12,7 @@ import pytest
 
 from midframe.errors import InputError
 from midframe.video.frame import Layout, planar_layout
-from midframe.video.pixels import frame_of, has_alpha, holds, layout_of, planes_of
+from midframe.video.pixels import format_holds, frame_of, has_alpha, layout_of_format, planes_of
 
 Plane = np.ndarray[Any, Any]
 SIZES = [(16, 16), (33, 17), (18, 7)]
@@ -136,7 +136,7 @@ def test_read(name: str, size: tuple[int, int]) -> None:
         put(frame, k, rows)
     planes, layout, alpha = planes_of(frame)
     family, bits, shifts, _, _ = FORMATS[name]
-    assert layout == layout_of(name) == Layout(family, bits, *shifts)
+    assert layout == layout_of_format(name) == Layout(family, bits, *shifts)
     assert_same(planes, wanted_of(name, components))
     assert [p.shape for p in planes] == list(layout.sizes(*size))
     assert has_alpha(name) == (name in WITH_ALPHA) == (alpha is not None)
@@ -148,9 +148,9 @@ def test_read(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", [*PLANAR, "rgb24", "bgr24", "bgr0", "0rgb", "rgb48le", "bgr48be"])
 def test_write(name: str, size: tuple[int, int]) -> None:
     components = random_components(name, *size)
-    layout = layout_of(name)
+    layout = layout_of_format(name)
     assert layout is not None
-    assert holds(name, layout) != name.startswith("yuvj")
+    assert format_holds(name, layout) != name.startswith("yuvj")
     frame = frame_of(wanted_of(name, components), layout, name)
     assert (frame.width, frame.height, frame.format.name) == (*size, name)
     for k, rows in enumerate(in_memory(name, components)):
@@ -257,8 +257,8 @@ def test_more_bits_hold_fewer(name: str, deeper: str, shift: int) -> None:
     layout, wide = planar_layout(name), planar_layout(deeper)
     assert layout is not None
     assert wide is not None
-    assert holds(deeper, layout)
-    assert not holds(name, wide)
+    assert format_holds(deeper, layout)
+    assert not format_holds(name, wide)
     planes = wanted_of(name, random_components(name, 33, 17))
     found, _, _ = planes_of(frame_of(planes, layout, deeper))
     assert_same(found, [plane.astype(np.uint16) << shift for plane in planes])
@@ -268,7 +268,7 @@ def test_gray_in_yuv() -> None:
     """Gray is held by YUV of the same depth: luma as it is, chroma without colour."""
     layout = Layout("gray", 10)
     gray = random_components("gray10le", 33, 17)["Y"]
-    assert holds("yuv420p10le", layout)
+    assert format_holds("yuv420p10le", layout)
     planes, _, _ = planes_of(frame_of([gray], layout, "yuv420p10le"))
     assert_same(planes[:1], [gray])
     assert all((plane == 512).all() for plane in planes[1:])
@@ -276,6 +276,6 @@ def test_gray_in_yuv() -> None:
 
 def test_formats_that_are_not_read_are_named() -> None:
     for name in ("grayf32le", "xyz12le", "bayer_rggb8"):
-        assert layout_of(name) is None
+        assert layout_of_format(name) is None
         with pytest.raises(InputError, match=name):
             planes_of(av.VideoFrame(32, 32, name))

@@ -14,7 +14,7 @@ from films.broken import remuxed
 from midframe.errors import Cancelled, InputError
 from midframe.video.probe import probe
 from midframe.video.reader import ReadReport, read_frames
-from midframe.video.scan import shows_a_frame
+from midframe.video.scan import shows_frame
 
 
 def test_what_is_in_a_film(film_factory: Callable[..., Path]) -> None:
@@ -32,11 +32,11 @@ def test_what_is_in_a_film(film_factory: Callable[..., Path]) -> None:
         )
     )
     assert (film.width, film.height, film.pixel_format, film.codec) == (160, 96, "yuv420p", "h264")
-    assert film.aspect == Fraction(16, 11)
+    assert film.sample_aspect_ratio == Fraction(16, 11)
     assert film.rotation == 90
     assert film.colour.matrix == "bt709"
     assert len(film.chapters) == 1
-    kinds = [(stream.kind, stream.cover) for stream in film.streams]
+    kinds = [(stream.kind, stream.is_cover_art) for stream in film.streams]
     assert ("audio", False) in kinds
     assert ("video", True) in kinds
     assert next(stream for stream in film.streams if stream.kind == "audio").language == "deu"
@@ -52,7 +52,7 @@ def test_ticks_are_the_times_of_the_frames(suffix: str, film_factory: Callable[.
     assert len(film.ticks) == 24
     assert film.last_duration == Fraction(1, 25)
     assert not film.problems
-    if film.timed:
+    if film.has_timestamps:
         assert [tick * film.time_base for tick in film.ticks] == read_times(path)
     else:
         assert [tick * film.time_base for tick in film.ticks] == [Fraction(k, 25) for k in range(24)]
@@ -60,7 +60,7 @@ def test_ticks_are_the_times_of_the_frames(suffix: str, film_factory: Callable[.
 
 def test_a_bare_stream_has_no_times(film_factory: Callable[..., Path]) -> None:
     film = probe(film_factory(Film(rate=Fraction(30)), ".h264"))
-    assert not film.timed
+    assert not film.has_timestamps
     assert film.ticks is not None
     assert [tick * film.time_base for tick in film.ticks] == [k / film.rate for k in range(24)]
 
@@ -110,7 +110,7 @@ def test_hidden_frames_of_vp8(film_factory: Callable[..., Path], tmp_path: Path)
     ],
 )
 def test_show_frame_bits(codec: str, payload: bytes, shown: bool) -> None:
-    assert shows_a_frame(codec, payload) is shown
+    assert shows_frame(codec, payload) is shown
 
 
 def test_a_capture_that_begins_between_key_frames(film_factory: Callable[..., Path], tmp_path: Path) -> None:
@@ -119,19 +119,19 @@ def test_a_capture_that_begins_between_key_frames(film_factory: Callable[..., Pa
     film = probe(path)
     times = read_times(path)
     assert film.ticks is not None
-    assert film.not_shown > 0
+    assert film.undecodable_start > 0
     assert [tick * film.time_base for tick in film.ticks] == times
 
 
 def test_what_a_new_encoding_loses(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     captions = captioned(film_factory(), tmp_path / "cc.mp4")
-    assert "closed captions" in probe(captions).losses
+    assert "closed captions" in probe(captions).lost_side_data
     deep = Film(pixel_format="yuv420p10le", codec="libx265", transfer="pq", matrix="bt2020", hdr=Hdr())
-    assert "HDR10+ metadata" in probe(dynamic_hdr(film_factory(deep), tmp_path / "d.mp4")).losses
+    assert "HDR10+ metadata" in probe(dynamic_hdr(film_factory(deep), tmp_path / "d.mp4")).lost_side_data
     film = probe(film_factory(deep))
-    assert film.hdr.light == (1000, 400)
-    assert film.hdr.mastering is not None
-    assert film.losses == ()
+    assert film.hdr.content_light_level == (1000, 400)
+    assert film.hdr.mastering_display is not None
+    assert film.lost_side_data == ()
 
 
 def test_an_end_that_is_missing(film_factory: Callable[..., Path], tmp_path: Path) -> None:

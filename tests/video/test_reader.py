@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import av.logging
@@ -19,12 +20,13 @@ from midframe.errors import Cancelled, InputError
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
 from midframe.video.probe import probe
-from midframe.video.reader import ReadReport, read_frames
+from midframe.video.reader import ReadOptions, ReadReport, read_frames
 
 
-def read(path: Path, **wishes: object) -> tuple[list[Frame], ReadReport]:
+def read(path: Path, **options: Any) -> tuple[list[Frame], ReadReport]:
+    """Probe a film and read all its frames; the options are those of `ReadOptions`."""
     report = ReadReport()
-    return list(read_frames(probe(path), report, **wishes)), report  # type: ignore[arg-type]
+    return list(read_frames(probe(path), report, ReadOptions(**options))), report
 
 
 def same(a: Frame, planes: tuple[np.ndarray, ...]) -> bool:
@@ -212,5 +214,5 @@ def test_no_false_alarm_on_real_films(shared_data: Path) -> None:
         times = [frame.time for frame in read_frames(film, report)]
         assert film.ticks is not None
         assert times == [tick * film.time_base for tick in film.ticks], path.name
-        assert report == ReadReport(frames=len(times), losses=report.losses), path.name
-        assert (film.problems, film.duplicates, film.not_shown) == ((), 0, 0), path.name
+        assert report == ReadReport(frames=len(times), losses=report.lost_side_data), path.name
+        assert (film.problems, film.duplicate_frames, film.undecodable_start) == ((), 0, 0), path.name

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midframe.errors import SettingError
-from midframe.video.timeline import Timeline, gap_limit, parse_rate
+from midframe.video.timeline import Slot, Timeline, gap_limit, parse_rate
 
 EXAMPLES = settings(deadline=None, max_examples=50)
 BASES = st.sampled_from([Fraction(1, 1000), Fraction(1, 90000), Fraction(1001, 24000), Fraction(1, 12800)])
@@ -28,6 +28,12 @@ def films(draw: st.DrawFn) -> tuple[list[Fraction], Fraction, Fraction]:
     return [tick * base for tick in accumulate([first, *steps])], base, draw(st.integers(1, 900)) * base
 
 
+def all_slots(line: Timeline, sources: list[Fraction], last_duration: Fraction) -> list[Slot]:
+    """Return the output frames of a film with these source times."""
+    slots = [slot for first, second in pairwise(sources) for slot in line.slots_between(first, second)]
+    return slots + line.slots_after(sources[-1], last_duration)
+
+
 @EXAMPLES
 @given(films(), st.integers(2, 9), st.integers(0, 5), st.booleans())
 def test_factor_divides_every_gap_by_itself(
@@ -35,8 +41,8 @@ def test_factor_divides_every_gap_by_itself(
 ) -> None:
     sources, base, duration = film
     start, slower = sources[0] + Fraction(shift, 7), factor if slow else 1
-    line = Timeline(sources[0], start, factor=factor, slow=slower)
-    slots = list(line.times(sources, duration))
+    line = Timeline(sources[0], start, factor=factor, slowdown=slower)
+    slots = all_slots(line, sources, duration)
     assert len(slots) == (len(sources) - 1) * factor + 1
     for k, source in enumerate(sources):
         assert slots[k * factor].time == start + slower * (source - sources[0])
@@ -56,7 +62,7 @@ def test_rate_gives_even_times_to_the_end_of_the_last_frame(
 ) -> None:
     sources, base, duration = film
     line = Timeline(sources[0], sources[0], rate=rate)
-    slots = list(line.times(sources, duration))
+    slots = all_slots(line, sources, duration)
     assert len(slots) == ceil((sources[-1] + duration - sources[0]) * rate)
     unit = line.time_base(base)
     for k, slot in enumerate(slots):
@@ -74,9 +80,9 @@ def test_rate_takes_a_source_frame_within_a_tenth_of_an_interval_and_else_the_pl
     line = Timeline(sources[0], sources[0], rate=rate)
     shown: list[tuple[Fraction, Fraction]] = []  # (output time, source time that it stands for)
     for first, second in pairwise(sources):
-        slots = line.between(first, second)
+        slots = line.slots_between(first, second)
         shown += [(slot.time, first + slot.position * (second - first)) for slot in slots]
-    shown += [(slot.time, sources[-1]) for slot in line.after(sources[-1], duration)]
+    shown += [(slot.time, sources[-1]) for slot in line.slots_after(sources[-1], duration)]
     for time, stands_for in shown:
         nearest = min(sources, key=lambda source: (abs(source - time), source))
         if time >= sources[-1] or abs(nearest - time) <= 1 / rate / 10:
@@ -91,7 +97,7 @@ def test_slow_motion_with_a_rate_lasts_longer(
     film: tuple[list[Fraction], Fraction, Fraction], rate: Fraction, slow: int
 ) -> None:
     sources, _, duration = film
-    slots = list(Timeline(sources[0], sources[0], rate=rate, slow=slow).times(sources, duration))
+    slots = all_slots(Timeline(sources[0], sources[0], rate=rate, slowdown=slow), sources, duration)
     assert len(slots) == ceil((sources[-1] + duration - sources[0]) * slow * rate)
     assert all(slot.time == sources[0] + k / rate for k, slot in enumerate(slots))
 
@@ -104,14 +110,14 @@ def test_ticks_are_the_same_times(
     sources, base, duration = film
     line = Timeline(sources[0], sources[0] + Fraction(shift, 9), factor, rate, factor if slow else 1)
     unit = line.time_base(base)
-    ticks = line.ticks([int(source / base) for source in sources], base, duration, unit)
-    assert [tick * unit for tick in ticks] == [slot.time for slot in line.times(sources, duration)]
-    coarse = line.ticks([int(source / base) for source in sources], base, duration, Fraction(1, 1000))
+    ticks = line.output_ticks([int(source / base) for source in sources], base, duration, unit)
+    assert [tick * unit for tick in ticks] == [slot.time for slot in all_slots(line, sources, duration)]
+    coarse = line.output_ticks([int(source / base) for source in sources], base, duration, Fraction(1, 1000))
     assert all(abs(a * unit - Fraction(b, 1000)) <= Fraction(1, 2000) for a, b in zip(ticks, coarse, strict=True))
 
 
 def test_clip_keeps_what_lies_inside() -> None:
-    line = Timeline(Fraction(2), Fraction(0), trimmed=True, end=Fraction(5))
+    line = Timeline(Fraction(2), Fraction(0), start_trimmed=True, end=Fraction(5))
     inside, across, outside = (Fraction(3), Fraction(4)), (Fraction(1), Fraction(9)), (Fraction(0), Fraction(2))
     assert line.clip(*inside) == inside
     assert line.clip(*across) == (2, 5)

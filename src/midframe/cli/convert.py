@@ -181,7 +181,7 @@ def _print_plan(summary: Summary) -> None:
     rows = [
         ("in", f"{film.path}: {film.codec}, {film.width}x{film.height} {film.pixel_format}, {film.container}"),
         ("", _times(film.ticks, film.time_base, film.rate)),
-        ("colour", colour + (", with HDR metadata" if film.hdr.mastering or film.hdr.light else "")),
+        ("colour", colour + (", with HDR metadata" if film.hdr.present else "")),
         (
             "out",
             f"{plan.target}: {form.encoder.name}{_options(form.encoder.options)}, {form.width}x{form.height} "

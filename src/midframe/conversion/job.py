@@ -293,20 +293,20 @@ class _Job:
 
 def _damage_warnings(film: Film, report: ReadReport) -> list[str]:
     said = _first_few(list(film.problems), "more signs of damage")
-    if film.not_shown:
-        said.append(f"{film.not_shown} frames before the first key frame cannot be decoded and are left out")
+    if film.undecodable_start:
+        said.append(f"{film.undecodable_start} frames before the first key frame cannot be decoded and are left out")
     if report.damaged and report.first_damaged is not None:
         said.append(f"{report.damaged} frames are damaged, the first at {float(report.first_damaged):.3f} s")
     if report.lost:
         said.append(f"{report.lost} frames could not be decoded; a frame beside them is held")
-    if report.dropped > film.duplicates:
-        said.append(f"{report.dropped - film.duplicates} frames that came at an unexpected time were dropped")
+    if report.dropped > film.duplicate_frames:
+        said.append(f"{report.dropped - film.duplicate_frames} frames that came at an unexpected time were dropped")
     if report.ended_early:
         said.append(f"the film ends early: {report.ended_early}")
     messages = [f"while reading, {t}" + (f" ({n} times)" if n > 1 else "") for t, n in report.messages.most_common()]
     said += _first_few(messages, "more messages while reading")
-    if report.losses:
-        said.append(f"{', '.join(sorted(report.losses))} cannot be kept")
+    if report.lost_side_data:
+        said.append(f"{', '.join(sorted(report.lost_side_data))} cannot be kept")
     return said
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from midframe.video.cuts import CutDetector, thumbnail
-from midframe.video.frame import Frame, Plane
+from midframe.video.frame import Frame
 from midframe.video.timeline import Slot, Timeline
 
 Held = Literal["cut", "gap", "lost", "same"]
@@ -42,19 +42,14 @@ def pairs(
             if len(waiting) > 1:
                 yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=False)
             continue
-        for decision in detector.push(thumbnail(luma_of(frame), frame.layout.depth)):
+        for decision in detector.push(thumbnail(frame.luma, frame.layout.depth)):
             yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.cut)
     if detector is not None:
         for decision in detector.flush():
             yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.cut)
     if waiting:
         last = waiting.popleft()
-        yield Pair(last, last, tuple(timeline.after(last.time, last.duration or last_duration)), "same")
-
-
-def luma_of(frame: Frame) -> Plane:
-    """The plane in which cuts are looked for: luma, or green."""
-    return frame.planes[1 if frame.layout.family == "rgb" else 0]
+        yield Pair(last, last, tuple(timeline.slots_after(last.time, last.duration or last_duration)), "same")
 
 
 def _pair(first: Frame, second: Frame, timeline: Timeline, gap: Fraction, *, cut: bool) -> Pair:
@@ -67,4 +62,4 @@ def _pair(first: Frame, second: Frame, timeline: Timeline, gap: Fraction, *, cut
         held = "same"
     elif cut:
         held = "cut"
-    return Pair(first, second, tuple(timeline.between(first.time, second.time)), held)
+    return Pair(first, second, tuple(timeline.slots_between(first.time, second.time)), held)

@@ -78,7 +78,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
     """
     check_target(source, target, settings)
     container = container_for(target)
-    if film.alpha and not settings.drop_alpha and film.pixel_format.startswith(("yuva", "gbrap")):
+    if film.has_alpha and not settings.drop_alpha and film.pixel_format.startswith(("yuva", "gbrap")):
         raise InputError(
             f"{film.path} has transparency ({film.pixel_format}), which made frames lack; --drop-alpha leaves it out"
         )
@@ -108,7 +108,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         sources = _source_ticks(film, first, last, last_duration, settings)
         if settings.deinterlace == "field":
             last_duration /= 2
-        times = timeline.ticks(sources, base, last_duration, time_base)
+        times = timeline.output_ticks(sources, base, last_duration, time_base)
         _check_clock(times, time_base, container)
     width, height = encoded_size(encoder, film.width, film.height, settings.odd)
     form = OutputFormat(
@@ -120,7 +120,7 @@ def make_plan(film: Film, source: str, target: str, settings: Settings) -> Plan:
         height=height,
         rate=_rate(film, timeline),
         time_base=time_base,
-        aspect=film.aspect,
+        aspect=film.sample_aspect_ratio,
         display_matrix=film.display_matrix,
         disposition=film.disposition,
         metadata=container_metadata(film, container),
@@ -200,17 +200,9 @@ def colour_family(colour: Colour) -> str:
 
 def _colour_for(layout: Layout, film: Film) -> Colour:
     """Colours for a layout of another family than the film's: BT.709 limited for YUV, full range for the others."""
-    primaries, transfer = film.colour.tag_primaries, film.colour.tag_transfer
     form = {"rgb": ("rgb", True, 0, 2), "gray": ("gray", True, 2, 2)}.get(layout.family, ("bt709", False, 1, 1))
-    matrix, full_range, tag_matrix, tag_range = form
-    return Colour(
-        matrix,
-        full_range=full_range,
-        tag_matrix=tag_matrix,
-        tag_range=tag_range,
-        tag_primaries=primaries,
-        tag_transfer=transfer,
-    )
+    matrix, full_range, matrix_tag, range_tag = form
+    return Colour(matrix, full_range, tags=replace(film.colour.tags, matrix=matrix_tag, range=range_tag))
 
 
 def _span(film: Film, settings: Settings) -> tuple[int, int]:
@@ -237,36 +229,37 @@ def _timeline(
     origin = film.ticks[first] * film.time_base if film.ticks else Fraction(0)
     trimmed = settings.start is not None and first > 0
     timeline = Timeline(
-        origin=origin,
-        start=Fraction(0) if settings.start is not None else origin,
+        source_start=origin,
+        output_start=Fraction(0) if settings.start is not None else origin,
         factor=settings.frames_for_one,
         rate=settings.fps,
-        slow=settings.frames_for_one if settings.slow_motion else 1,
-        trimmed=trimmed,
+        slowdown=settings.frames_for_one if settings.slow_motion else 1,
+        start_trimmed=trimmed,
         end=settings.end,
     )
     if container.video_only:
-        return replace(timeline, start=Fraction(0))
+        return replace(timeline, output_start=Fraction(0))
     if trimmed:
         return timeline
     # The film's own packets do not count: an edit list may hide the first of them.
     others = [s.info for s in streams if s.included and s.action != "encode"]
-    firsts = [info.first for info in others if info.first is not None]
-    if settings.start is not None and timeline.start < origin:
+    firsts = [info.first_time for info in others if info.first_time is not None]
+    if settings.start is not None and timeline.output_start < origin:
         # Nothing is cut off: what is seen or heard first comes at 0. (What lies before 0 is there to be skipped.)
-        timeline = replace(timeline, start=origin - min([origin, *(max(first, Fraction(0)) for first in firsts)]))
-    if demuxer_named(film.container).free_running_clock and timeline.start > FREE_CLOCK_LIMIT:
-        timeline = replace(timeline, start=timeline.start - min([origin, *firsts]))
-    earliest = timeline.start
+        earliest = min([origin, *(max(first, Fraction(0)) for first in firsts)])
+        timeline = replace(timeline, output_start=origin - earliest)
+    if demuxer_named(film.container).free_running_clock and timeline.output_start > FREE_CLOCK_LIMIT:
+        timeline = replace(timeline, output_start=timeline.output_start - min([origin, *firsts]))
+    earliest = timeline.output_start
     if not container.negative_times:
         # These shift everything but the chapters where a packet starts below 0; so everything is shifted here. Only
         # what a film in Matroska has before 0, or Opus elsewhere, is there by a delay that Matroska writes beside it.
         delayed = demuxer_named(film.container).stores_codec_delay
-        firsts = [i.first for i in others if i.first is not None and not delayed and i.codec != "opus"]
-        earliest = min([earliest, *(timeline.place(first) for first in firsts)])
+        firsts = [i.first_time for i in others if i.first_time is not None and not delayed and i.codec != "opus"]
+        earliest = min([earliest, *(timeline.output_time(first) for first in firsts)])
     if earliest < 0:
         milliseconds = -(earliest * 1000 // 1)
-        timeline = replace(timeline, start=timeline.start + Fraction(milliseconds, 1000))
+        timeline = replace(timeline, output_start=timeline.output_start + Fraction(milliseconds, 1000))
     return timeline
 
 
@@ -318,7 +311,7 @@ def _rate(film: Film, timeline: Timeline) -> Fraction:
     """The nominal rate that is written beside the exact times."""
     if timeline.rate is not None:
         return timeline.rate
-    return film.rate * timeline.factor / timeline.slow
+    return film.rate * timeline.factor / timeline.slowdown
 
 
 def _estimate(film: Film, layout: Layout, encoder: Encoder, streams: Sequence[StreamPlan], frames: int) -> int:

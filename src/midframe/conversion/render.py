@@ -20,7 +20,15 @@ from midframe.networks.average import Average
 from midframe.networks.tiles import Tiled
 from midframe.networks.times import DEPTH, frames_at
 from midframe.ops.dispatch import describe_record, record_backends
-from midframe.video.colour import Colour, from_rgb, made_planes, moving_within, to_codes, to_rgb, to_tensors
+from midframe.video.colour import (
+    Colour,
+    mask_of_changes,
+    planes_to_rgb,
+    planes_to_tensors,
+    quantise,
+    rgb_to_planes,
+    weighted_mean_plus_difference,
+)
 from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.timeline import Timeline
 
@@ -34,7 +42,7 @@ class Maker:
 
     def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
         self.layout, self.colour = layout, colour
-        self.written = None if written[0] == layout and written[1].same_codes(colour) else written
+        self.written = None if written[0] == layout and written[1].same_code_values(colour) else written
         self.device = choose_device(settings.device)
         network = networks.load(settings.network)
         self.network = Tiled(network.to(self.device))
@@ -111,10 +119,10 @@ class Maker:
         with torch.inference_mode():
             first_planes, first = self._load(pair.first)
             second_planes, second = self._load(pair.second)
-            blend = moving = None
+            blend = mask = None
             if self.shader is not None:
                 blend = pixel_shader.blend_map(first, second, self.shader)
-                moving = moving_within(first_planes, second_planes, self.layout, self.shader.radius)
+                mask = mask_of_changes(first_planes, second_planes, self.layout, self.shader.radius)
             self._write_maps(pair, first, second)
         answers = frames_at(self.network, first, second, positions)
         for position in positions:
@@ -127,8 +135,8 @@ class Maker:
                 if self.shader is not None and blend is not None:
                     answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
                 change = answer[0] - torch.lerp(first[0], second[0], time)
-                planes = made_planes(
-                    first_planes, second_planes, time, change, layout=self.layout, colour=self.colour, moving=moving
+                planes = weighted_mean_plus_difference(
+                    first_planes, second_planes, time, change, layout=self.layout, colour=self.colour, mask=mask
                 )
             yield planes
 
@@ -136,11 +144,11 @@ class Maker:
     def _averaged(self, pair: Pair, time: float) -> tuple[Plane, ...]:
         """What the averaging network makes of each plane: it is linear, so the way through RGB would change nothing."""
         when = torch.tensor([time], device=self.device)
-        first, second = (to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
+        first, second = (planes_to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
         with record_backends(self.backends):
             made = [self.network(a[None, None], b[None, None], when)[0, 0] for a, b in zip(first, second, strict=True)]
         self.names["backend"] = describe_record(self.backends)
-        return tuple(to_codes(plane, self.layout) for plane in made)
+        return tuple(quantise(plane, self.layout) for plane in made)
 
     def _check(self, answer: Tensor) -> None:
         if not torch.isfinite(answer).all():
@@ -161,8 +169,8 @@ class Maker:
         """A frame's planes, and its RGB `[1, 3, H, W]`; the second frame of a pair is the first of the next."""
         if self._newest is not None and self._newest[0] is frame:
             return self._newest[1:]
-        planes = to_tensors(frame.planes, self.device)
-        rgb = to_rgb(planes, self.layout, self.colour)[None].contiguous()
+        planes = planes_to_tensors(frame.planes, self.device)
+        rgb = planes_to_rgb(planes, self.layout, self.colour)[None].contiguous()
         self._newest = (frame, planes, rgb)
         return planes, rgb
 
@@ -170,8 +178,8 @@ class Maker:
         """The frame in the layout that is written, which is the film's own unless target or user want another."""
         if self.written is None:
             return frame
-        rgb = to_rgb(to_tensors(frame.planes, self.device), self.layout, self.colour)
-        return replace(frame, planes=from_rgb(rgb, *self.written, self.layout), layout=self.written[0])
+        rgb = planes_to_rgb(planes_to_tensors(frame.planes, self.device), self.layout, self.colour)
+        return replace(frame, planes=rgb_to_planes(rgb, *self.written, self.layout), layout=self.written[0])
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from midframe.video.images.names import IMAGE_SUFFIXES
 from midframe.video.images.reader import probe_images, read_images
 from midframe.video.images.writer import image_colour, image_layout, save_image
 from midframe.video.probe import Film
-from midframe.video.reader import ReadReport
+from midframe.video.reader import ReadOptions, ReadReport
 from midframe.video.sink import check_target
 from midframe.video.timeline import Slot
 
@@ -52,15 +52,5 @@ def _load(path: str, settings: Settings) -> tuple[Film, Frame]:
     if not Path(path).is_file():
         raise InputError(f"{path} is not a picture file" if Path(path).exists() else f"{path} does not exist")
     film = probe_images(path, Fraction(1))
-    frame = next(
-        read_images(
-            film,
-            ReadReport(),
-            start=None,
-            end=None,
-            keep_going=False,
-            drop_alpha=settings.drop_alpha,
-            cancelled=lambda: False,
-        )
-    )
+    frame = next(read_images(film, ReadReport(), ReadOptions(drop_alpha=settings.drop_alpha)))
     return film, frame

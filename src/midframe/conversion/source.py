@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from midframe.conversion.settings import Settings
 from midframe.video.frame import Frame
@@ -13,7 +13,7 @@ from midframe.video.images.names import is_image_sequence
 from midframe.video.images.reader import probe_images, read_images
 from midframe.video.images.webp_reader import probe_webp, read_webp
 from midframe.video.probe import Film, probe
-from midframe.video.reader import ReadReport, read_frames, read_pipe, require_whole
+from midframe.video.reader import ReadOptions, ReadReport, read_frames, read_pipe, require_whole
 
 
 class Read(Protocol):
@@ -43,21 +43,19 @@ def open_source(path: str, settings: Settings, cancelled: Callable[[], bool] = l
     elif Path(path).suffix.lower() == ".webp":
         film, reader = probe_webp(path), read_webp
     else:
-        film, reader = probe(path, cancelled), None
+        film, reader = probe(path, cancelled), read_frames
         require_whole(film, settings.of_film(film.first_time).end, settings.keep_going)
     settings = settings.of_film(film.first_time)
 
     def read(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
-        common: dict[str, Any] = {
-            "start": settings.start,
-            "end": settings.end,
-            "keep_going": settings.keep_going,
-            "drop_alpha": settings.drop_alpha,
-            "cancelled": cancelled,
-        }
-        if reader is None:
-            return read_frames(film, report, **common, deinterlace=settings.deinterlace)
-        return reader(film, report, **common)
+        options = ReadOptions(
+            start=settings.start,
+            end=settings.end,
+            keep_going=settings.keep_going,
+            drop_alpha=settings.drop_alpha,
+            deinterlace=settings.deinterlace,
+        )
+        return reader(film, report, options, cancelled)
 
     return Source(film, read)
 

@@ -15,11 +15,10 @@ import numpy as np
 from midframe.conversion.plan import Plan
 from midframe.errors import Cancelled, MidframeError, OutputError
 from midframe.video.containers import demuxer_named
+from midframe.video.ffmpeg import is_cover_art, open_container
 from midframe.video.images import gif, webp_writer, y4m
 from midframe.video.images import writer as image_writer
-from midframe.video.probe import open_container
 from midframe.video.remuxer import RemuxedStream
-from midframe.video.scan import is_cover
 from midframe.video.sink import Sink
 from midframe.video.writer import FilmWriter
 
@@ -44,9 +43,9 @@ def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> 
     try:
         with open_container(str(part)) as container:
             stream = container.streams[index]
-            others = [s for s in container.streams if s.type in ("video", "audio", "subtitle") and not is_cover(s)]
+            others = [s for s in container.streams if s.type in ("video", "audio", "subtitle") and not is_cover_art(s)]
             found = {s.index: RemuxedStream() for s in others if s.index != index}
-            covers = {s.index: 0 for s in container.streams if is_cover(s)}
+            covers = {s.index: 0 for s in container.streams if is_cover_art(s)}
             times = array("q")
             for packet in container.demux():
                 if cancelled():
@@ -64,7 +63,7 @@ def verify_film(sink: FilmWriter, plan: Plan, cancelled: Callable[[], bool]) -> 
             base = Fraction(stream.time_base or 1)
             _check_times(times, base, ticks, plan)
             _check_streams(list(found.values()), sink.remuxer.remuxed, plan)
-            wanted = sum(p.included and p.info.cover for p in plan.streams)
+            wanted = sum(p.included and p.info.is_cover_art for p in plan.streams)
             if sum(covers.values()) < wanted:
                 raise OutputError(f"the cover art is not in the file ({wanted} planned, {sum(covers.values())} there)")
             # With B frames mp4 keeps durations in decoding order, so that of a variable-rate film's end says nothing.
@@ -119,11 +118,11 @@ def _is_filler(packet: av.Packet[Any]) -> bool:
 
 def _check_streams(found: list[RemuxedStream], carried: Mapping[int, RemuxedStream], plan: Plan) -> None:
     """Every stream that was carried is there with all its packets, at their times, and was carried whole."""
-    whole = not plan.timeline.trimmed and plan.timeline.end is None
+    whole = not plan.timeline.start_trimmed and plan.timeline.end is None
     in_file = iter(found)
     for stream in plan.streams:
         written = carried.get(stream.info.index)
-        if written is None or stream.info.cover:
+        if written is None or stream.info.is_cover_art:
             continue
         name = stream.info.describe()
         complete = written.packets == stream.info.packets or stream.info.codec == "mov_text"

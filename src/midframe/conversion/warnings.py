@@ -28,18 +28,18 @@ def notes(plan: Plan, settings: Settings) -> list[str]:
     keys = lost_metadata(film, plan.streams, plan.container)
     if keys:
         said.append(f"beside cover art mp4 has no place for the metadata {', '.join(keys)}")
-    if film.duplicates:
-        said.append(f"{film.duplicates} frames have the time of another one and are dropped")
-    if not film.timed:
+    if film.duplicate_frames:
+        said.append(f"{film.duplicate_frames} frames have the time of another one and are dropped")
+    if not film.has_timestamps:
         said.append(f"the film has no times; its frames are taken as {film.rate} a second")
     if film.interlaced and settings.deinterlace == "off":
         said.append("the film is interlaced, and made frames will show combs; --deinterlace makes it progressive first")
     if film.colour.guessed and film.colour.matrix not in ("rgb", "gray"):
         said.append("the film does not say its colours: " + "; ".join(film.colour.guessed))
-    if film.losses:
-        said.append(f"{', '.join(film.losses)} cannot be kept")
-    hdr = film.colour.tag_transfer in (PQ, HLG) or film.hdr.mastering is not None
-    if hdr and film.hdr != type(film.hdr)() and not writes_hdr_metadata(form.encoder.name):
+    if film.lost_side_data:
+        said.append(f"{', '.join(film.lost_side_data)} cannot be kept")
+    hdr = film.colour.tags.transfer in (PQ, HLG) or film.hdr.mastering_display is not None
+    if hdr and film.hdr.present and not writes_hdr_metadata(form.encoder.name):
         said.append(f"{form.encoder.name} does not write the film's HDR metadata (libx265, libx264 and libsvtav1 do)")
     in_codec = form.encoder.name in ("libx264", "libx264rgb", "libx265")
     keeps_aspect = {"container": True, "codec": in_codec, "none": False}[plan.container.pixel_aspect]
@@ -56,7 +56,7 @@ def notes(plan: Plan, settings: Settings) -> list[str]:
         said.append(f"pictures are converted from {film.layout.describe()} to {form.layout.describe()}")
     if form.encoder.name == "libx264rgb":
         said.append("the film is RGB and stays so, which few players show; --pixel-format yuv420p makes one for all")
-    shift = plan.timeline.start - plan.timeline.origin
+    shift = plan.timeline.output_start - plan.timeline.source_start
     if shift and settings.start is None and plan.container.writer not in ("images", "gif", "webp"):
         said.append(f"picture, sound and chapters all start {float(shift):+.3f} s later than in the film")
     if plan.container.constant_rate and _varies(plan):

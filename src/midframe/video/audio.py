@@ -31,7 +31,7 @@ def stretched_audio_encoder(codec: str, container: Container) -> str:
 
 
 class AudioStretcher:
-    """Decodes an audio stream, stretches it by `timeline.slow` at constant pitch, and encodes it for an output.
+    """Decodes an audio stream, stretches it by `timeline.slowdown` at constant pitch, and encodes it for an output.
 
     Gaps in the audio's times are filled with silence.
     """
@@ -72,7 +72,7 @@ class AudioStretcher:
         for frame in frames:
             if self._graph is None:
                 time = (frame.pts or 0) * Fraction(frame.time_base or 1)
-                self._start = max(self._timeline.place(time), Fraction(0))
+                self._start = max(self._timeline.output_time(time), Fraction(0))
                 self._graph = self._build_graph(frame)
             self._graph.push(frame)
             ready += self._encode_filtered(self._graph)
@@ -90,10 +90,10 @@ class AudioStretcher:
     def _build_graph(self, frame: Any) -> av.filter.Graph:
         """Build the filter graph for frames like `frame`: fill gaps, delay, stretch, convert the sample format."""
         graph = av.filter.Graph()
-        slow = Fraction(self._timeline.slow)
+        slow = Fraction(self._timeline.slowdown)
         filters = [
             ("aresample", "async=1:min_hard_comp=0.02"),  # fills gaps between the frames' times with silence
-            ("adelay", f"{_stretch_delay(frame.sample_rate, self._timeline.slow)}S:all=1"),
+            ("adelay", f"{_stretch_delay(frame.sample_rate, self._timeline.slowdown)}S:all=1"),
         ]
         while slow > 1:
             step = min(slow, Fraction(2))  # atempo goes down to half the speed

@@ -1,7 +1,7 @@
-"""Short pieces out of the middle of a film: seeks to each and decodes no more than it must, reads no packet twice.
+"""Decode short clips from anywhere in a film, by seeking, without reading the rest of it.
 
-    with open_excerpts("film.mkv") as film:
-        for frame in film.frames(Fraction(60), Fraction(61), report): ...
+    with open_clip_reader("film.mkv") as reader:
+        for frame in reader.frames(Fraction(60), Fraction(61), report): ...
 
 Unlike `read_frames` this does not read every packet first, so nothing is known of a film but what its header says.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,88 +19,90 @@ import av
 import av.container
 import av.error
 
-from midframe.errors import InputError, error_reason
-from midframe.video.damage import DamageLog
+from midframe.errors import InputError
+from midframe.video.ffmpeg import decode_first_frame, decode_frames, film_stream, matroska_duration, open_container
 from midframe.video.frame import Frame
 from midframe.video.pixels import planes_of
-from midframe.video.probe import Film, decoding, describe_first, film_stream, first_frame, open_container
+from midframe.video.probe import Film, describe_film
 
 
 @dataclass
-class ExcerptReport:
-    """What was noticed while a piece was decoded.
-
-    decoded: pictures that the decoder gave, those before the piece too; damaged: of these, as far as they belong to the
-    piece, those marked as corrupt; messages: what the demuxer and the decoder complained of; interlaced: pictures
-    of two fields; change: in words, that the picture's size or format is not that of the film's first frame.
-    """
+class ClipReport:
+    """What was noticed while a clip was decoded."""
 
     decoded: int = 0
+    """Frames that the decoder gave, including those before the clip."""
     damaged: int = 0
+    """Frames of the clip that FFmpeg marks as corrupt."""
     interlaced: int = 0
+    """Frames of the clip that are interlaced."""
     change: str | None = None
+    """A frame of the clip that differs from the film's first frame in size or pixel format, in words."""
     messages: Counter[str] = field(default_factory=Counter)
+    """Errors that FFmpeg raised or logged, and how often."""
 
 
 @contextmanager
-def open_excerpts(path: str | Path, threads: int = 1) -> Iterator[Excerpts]:
-    """Open a film of which pieces are wanted. Raises `InputError` where no picture of it can be decoded.
+def open_clip_reader(path: str | Path, threads: int = 1) -> Iterator[ClipReader]:
+    """Open a film to decode clips of it. Raises `InputError` if none of its frames can be decoded.
 
-    threads: of the decoder; with one, damaged films too are decoded the same way each time.
+    threads: number of the decoder's threads. With one thread, damaged films too are decoded the same way every time.
     """
     path = str(path)
     with open_container(path) as container:
         stream = film_stream(container, path)
         stream.codec_context.thread_count = threads
-        first = first_frame(container, stream, path)
+        first = decode_first_frame(container, stream, path)
         if first.pts is None:
             raise InputError(
                 f"{path}: its frames have no times, so that nothing can be found in it; copying its stream into a "
                 "Matroska or mp4 file gives them times"
             )
-        film = describe_first(container, stream, first, path)
+        film = describe_film(container, stream, first, path)
         start = first.pts * film.time_base
-        length = _length(container, stream)
-        del first
-        excerpts = Excerpts(film, start, length, container, stream, threads)
+        duration = _stated_duration(container, stream)
+        del first  # it belongs to the decoder's buffers
+        reader = ClipReader(film, start, duration, container, stream)
         try:
-            yield excerpts
+            yield reader
         finally:
-            excerpts.close()
+            reader.close()
 
 
-class Excerpts:
-    """An opened film. `start` is its first frame's time, `length` in seconds by its header (None: it says nothing)."""
+class ClipReader:
+    """A film that is open for decoding clips; see `open_clip_reader`."""
 
     def __init__(
         self,
         film: Film,
         start: Fraction,
-        length: Fraction | None,
+        duration: Fraction | None,
         container: av.container.InputContainer,
         stream: av.VideoStream,
-        threads: int,
     ) -> None:
         self.film = film
         self.start = start
-        self.length = length
+        """Time of the first frame, in seconds."""
+        self.duration = duration
+        """Duration in seconds that the header states; None if it states none."""
         self._container = container
         self._stream = stream
-        self._threads = threads
-        self._run: _Run | None = None
+        self._threads = stream.codec_context.thread_count
+        self._run: _DecodingRun | None = None
 
     def close(self) -> None:
         self._end_run()
         self._container.close()
 
-    def frames(self, start: Fraction, end: Fraction, report: ExcerptReport) -> Iterator[Frame]:
-        """The frames with start <= time < end, in order. Their planes may be the decoder's: they are only read.
+    def frames(self, start: Fraction, end: Fraction, report: ClipReport) -> Iterator[Frame]:
+        """Yield the frames with start <= time < end (in seconds), in order, and fill the report.
 
-        A frame that cannot be decoded is left out and noted; at a change of size or pixel format the piece ends. One
-        piece is read at a time. Pieces that follow each other between two key frames are decoded in one go.
+        The planes may be the decoder's: they must be neither written to nor kept. Frames that cannot be decoded are
+        left out and reported. At a change of size or pixel format the clip ends. Only one clip can be read at a time.
+        Clips that follow each other without a key frame in between are decoded in one go.
         """
         film = self.film
-        run = self._run_to(start)
+        run = self._run_before(start)
         report.messages = run.messages
         for picture in run:
             time = run.position
@@ -108,7 +110,7 @@ class Excerpts:
             if time < start:
                 continue
             if time >= end:
-                run.waiting = picture
+                run.pushed_back = picture
                 report.decoded -= 1
                 return
             if (picture.width, picture.height, picture.format.name) != (film.width, film.height, film.pixel_format):
@@ -122,58 +124,55 @@ class Excerpts:
             planes, layout, _ = planes_of(picture)
             yield Frame(planes, layout, time)
 
-    def _run_to(self, start: Fraction) -> _Run:
-        """The pictures from one at or before `start` on. Where a seek lands behind it, the next aims further back."""
-        if self._run is not None and self._run.position <= start and self._key_before(start) <= self._run.position:
+    def _run_before(self, start: Fraction) -> _DecodingRun:
+        """Return a run whose next frame is at or before `start`: the current run, or a new one after a seek.
+
+        If a seek lands too late, the next one aims further back.
+        """
+        if self._run is not None and self._run.position <= start and self._seek_target(start) <= self._run.position:
             return self._run
-        for back in (*BACK, None):
+        for back in (*SEEK_BACK, None):
             target = None if back is None else start - back
             if target is not None and target < self.start:
                 target = None
-            if target is None and start - self.start > FAR:
+            if target is None and start - self.start > DECODE_FROM_START:
                 break
             self._end_run()
             messages: Counter[str] = Counter()
-            run = _Run(self._decoded(target, messages), messages, self.film.time_base)
+            run = _DecodingRun(self._decode(target, messages), messages, self.film.time_base)
             self._run = run
-            run.waiting = next(run, None)
-            # What was said until now is of frames that were to be shown before the key frame.
+            run.pushed_back = next(run, None)
+            # The errors up to here concern frames that are shown before the key frame.
             messages.clear()
-            if target is None or (run.waiting is not None and run.position <= start):
+            if target is None or (run.pushed_back is not None and run.position <= start):
                 return run
         self._end_run()
-        return _Run((_ for _ in ()), Counter(), self.film.time_base)
+        return _DecodingRun((_ for _ in ()), Counter(), self.film.time_base)
 
     def _end_run(self) -> None:
         if self._run is not None:
             self._run.pictures.close()
             self._run = None
 
-    def _key_before(self, time: Fraction) -> Fraction:
-        """The time to which the container's index would lead a seek; `time` itself where it has none."""
+    def _seek_target(self, time: Fraction) -> Fraction:
+        """Return the time at which a seek to `time` lands by the container's index; `time` itself without an index."""
         entries = self._stream.index_entries
         found = entries.search_timestamp(int(time / self.film.time_base), backward=True) if len(entries) else -1
         return entries[found].timestamp * self.film.time_base if found >= 0 else time
 
-    def _decoded(self, target: Fraction | None, messages: Counter[str]) -> Generator[av.VideoFrame, None, None]:
-        """Decode from the key frame before a time on, or from the beginning; pictures without a time are left out."""
+    def _decode(self, target: Fraction | None, messages: Counter[str]) -> Generator[av.VideoFrame, None, None]:
+        """Decode from the key frame before a time, or from the beginning; frames without a timestamp are left out."""
         if target is None or not self._seek(target):
             self._reopen()
-        names = {self._container.format.name, self._stream.codec_context.name, self.film.codec}
-        with DamageLog(names, messages), decoding(self._stream, "SLICE"):
-            packets = self._container.demux(self._stream)
-            while True:
-                try:
-                    packet = next(packets, None)
-                    pictures = [] if packet is None else packet.decode()
-                except (av.error.FFmpegError, OSError) as error:
-                    messages[error_reason(error)] += 1
-                    continue
-                if packet is None:
-                    return
-                yield from (picture for picture in pictures if picture.pts is not None)
+
+        def note_error(_: str, text: str) -> None:
+            messages[text] += 1
+
+        with closing(decode_frames(self._container, self._stream, note_error, messages=messages)) as pictures:
+            yield from (picture for picture in pictures if picture.pts is not None)
 
     def _seek(self, time: Fraction) -> bool:
+        """Seek to the key frame before a time and return whether that succeeded."""
         with suppress(av.error.FFmpegError, OSError):
             self._container.seek(int(time / self.film.time_base), stream=self._stream)
             return True
@@ -182,50 +181,49 @@ class Excerpts:
     def _reopen(self) -> None:
         self._container.close()
         self._container = open_container(self.film.path)
-        stream = self._container.streams[self.film.index]
+        stream = self._container.streams[self.film.stream_index]
         assert isinstance(stream, av.VideoStream)
         stream.codec_context.thread_count = self._threads
         self._stream = stream
 
 
-class _Run:
-    """Pictures in order from a key frame on. `waiting`: one that was taken and is still to be given.
-
-    position: the time of the last that was taken; messages: complaints since the first.
-    """
+class _DecodingRun:
+    """An iterator over the frames that are decoded in order after one seek."""
 
     def __init__(
         self, pictures: Generator[av.VideoFrame, None, None], messages: Counter[str], time_base: Fraction
     ) -> None:
         self.pictures = pictures
         self.messages = messages
+        """Errors since the first frame."""
         self.time_base = time_base
         self.position = Fraction(0)
-        self.waiting: av.VideoFrame | None = None
+        """Time of the frame that was taken last, in seconds."""
+        self.pushed_back: av.VideoFrame | None = None
+        """A frame that was taken, and that the iterator gives again."""
 
-    def __iter__(self) -> _Run:
+    def __iter__(self) -> _DecodingRun:
         return self
 
     def __next__(self) -> av.VideoFrame:
-        picture, self.waiting = self.waiting or next(self.pictures), None
+        picture, self.pushed_back = self.pushed_back or next(self.pictures), None
         assert picture.pts is not None
         self.position = picture.pts * Fraction(picture.time_base or self.time_base)
         return picture
 
 
-FAR = Fraction(60)
-"""Up to so many seconds from the beginning decoding may start there, where no seek leads to a piece."""
+DECODE_FROM_START = Fraction(60)
+"""Seconds from the beginning of a film up to which a clip is decoded from there if no seek leads to it."""
 
-BACK = (Fraction(0), Fraction(1), Fraction(10))
-"""How many seconds before the wanted time seeks aim, one after the other."""
+SEEK_BACK = (Fraction(0), Fraction(1), Fraction(10))
+"""Seconds before a clip at which successive seeks aim."""
 
 
-def _length(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """How long the picture lasts, by the header: of the stream if it is given, else of the whole container."""
+def _stated_duration(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
+    """Return the duration in seconds that the header states, of the stream if it is given, else of the container."""
     if stream.duration and stream.time_base:
         return stream.duration * Fraction(stream.time_base)
-    tag = stream.metadata.get("DURATION", "")
-    with suppress(ValueError):
-        hours, minutes, seconds = (Fraction(part) for part in tag.split(":"))  # as Matroska has it
-        return hours * 3600 + minutes * 60 + seconds
+    duration = matroska_duration(stream)
+    if duration is not None:
+        return duration
     return Fraction(container.duration, av.time_base) if container.duration else None

@@ -1,4 +1,4 @@
-"""What FFmpeg's demuxers and decoders complain of while a film is read."""
+"""Collect the errors that FFmpeg logs while a film is read or written."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ import av.logging
 
 
 class DamageLog(logging.Handler):
-    """Collects the errors that the named demuxers and decoders log while it is open; a context manager.
+    """A context manager that counts the errors which the named demuxers and decoders log while it is open.
 
-    messages: where they are counted. FFmpeg's log is one for the whole process. What the thread that opened another
-    log says is not taken; but a decoder's own threads say nothing of whom they work for, so of two films that are
-    decoded side by side with the same decoder both count what its threads log. A damaged film can log without end:
-    only `LIMIT` different messages are kept.
+    FFmpeg has one log for the whole process, which PyAV passes to the logger "libav". A message from a thread that has
+    opened a log of its own is not counted in the others. A decoder's worker threads, however, do not tell which film
+    they work for: if the same decoder decodes two films side by side, both logs count what its workers report.
     """
 
     LIMIT = 100
+    """Most different messages that are kept, as a damaged film can log without end."""
+
     _open: ClassVar[list[DamageLog]] = []
-    _guard: ClassVar[threading.Lock] = threading.Lock()
-    _before: ClassVar[tuple[int | None, bool]] = (None, True)
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _settings_before: ClassVar[tuple[int | None, bool]] = (None, True)
+    """PyAV's log level and skip_repeated flag from before the first log was opened."""
 
     def __init__(self, components: Collection[str], messages: Counter[str] | None = None) -> None:
+        """Create a log for FFmpeg components by their names ("matroska,webm", "h264"), counting in `messages`."""
         super().__init__(logging.ERROR)
         self.components = frozenset(components)
         self.messages: Counter[str] = Counter() if messages is None else messages
         self.thread = 0
+        """Identity of the thread that opened the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         component = record.name.removeprefix("libav.")
@@ -44,11 +48,11 @@ class DamageLog(logging.Handler):
 
     def __enter__(self) -> DamageLog:
         self.thread = threading.get_ident()
-        with DamageLog._guard:
+        with DamageLog._lock:
             if not DamageLog._open:
-                DamageLog._before = (av.logging.get_level(), av.logging.get_skip_repeated())
-                av.logging.set_level(max(av.logging.ERROR, DamageLog._before[0] or 0))
-                # PyAV leaves out what equals the message before it, be that another film's.
+                DamageLog._settings_before = (av.logging.get_level(), av.logging.get_skip_repeated())
+                av.logging.set_level(max(av.logging.ERROR, DamageLog._settings_before[0] or 0))
+                # PyAV skips a message that equals the one before it, even if that concerned another film.
                 av.logging.set_skip_repeated(False)
             DamageLog._open.append(self)
         logging.getLogger("libav").addHandler(self)
@@ -58,9 +62,9 @@ class DamageLog(logging.Handler):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         logging.getLogger("libav").removeHandler(self)
-        with DamageLog._guard:
+        with DamageLog._lock:
             DamageLog._open.remove(self)
             if not DamageLog._open:
-                level, skip = DamageLog._before
+                level, skip_repeated = DamageLog._settings_before
                 av.logging.set_level(level)
-                av.logging.set_skip_repeated(skip)
+                av.logging.set_skip_repeated(skip_repeated)

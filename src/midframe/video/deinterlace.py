@@ -1,4 +1,4 @@
-"""Making the pictures of an interlaced film progressive, with FFmpeg's bwdif."""
+"""Deinterlace decoded frames with FFmpeg's bwdif filter."""
 
 from __future__ import annotations
 
@@ -15,44 +15,43 @@ import av.filter
 from midframe.errors import InputError
 
 Deinterlace = Literal["off", "frame", "field"]
-"""Not at all, one picture for a frame, or one for each of its two fields."""
+"""How a film is deinterlaced: not at all, to one picture for each frame, or to one for each of its two fields."""
 
 
-def deinterlaced(pictures: Iterator[av.VideoFrame], mode: Deinterlace) -> Iterator[tuple[av.VideoFrame, ...]]:
-    """For each picture, in order, what is shown of it: itself ("off"), its frame, or its first and second field.
+def deinterlace_frames(frames: Iterator[av.VideoFrame], mode: Deinterlace) -> Iterator[tuple[av.VideoFrame, ...]]:
+    """Yield for each frame, in order, its progressive pictures: itself ("off"), one ("frame") or two ("field").
 
-    What comes out has the picture's own time (both fields have it). The order of the fields is taken from each
-    picture. bwdif looks at the neighbours, so a picture comes out when the next one has been taken. Raises
-    `InputError` for pictures too small for it.
+    Both pictures of a frame have its timestamp. The field order is taken from each frame. bwdif also uses the
+    neighbouring frames, so the pictures of a frame follow when the next frame has been read. Raises `InputError` for
+    frames that are too small for the filter.
     """
     if mode == "off":
-        yield from ((picture,) for picture in pictures)
+        yield from ((frame,) for frame in frames)
         return
     graph: av.filter.Graph | None = None
-    times: deque[tuple[int | None, Fraction]] = deque()
-    ready: deque[av.VideoFrame] = deque()
-    fields = 2 if mode == "field" else 1
-    for picture in itertools.chain(pictures, [None]):
-        if picture is not None:
-            graph = graph or _graph(picture, mode)
-            times.append((picture.pts, Fraction(picture.time_base or 1)))
+    timestamps: deque[tuple[int | None, Fraction]] = deque()
+    filtered: deque[av.VideoFrame] = deque()
+    pictures_per_frame = 2 if mode == "field" else 1
+    for frame in itertools.chain(frames, [None]):  # None drains the filter
+        if frame is not None:
+            graph = graph or _bwdif_graph(frame, mode)
+            timestamps.append((frame.pts, Fraction(frame.time_base or 1)))
         if graph is None:
             return
-        graph.vpush(picture)
-        ready.extend(_pulled(graph))
-        while len(ready) >= fields:
-            shown = tuple(ready.popleft() for _ in range(fields))
-            pts, base = times.popleft()
-            for field in shown:
-                field.pts, field.time_base = pts, base
-            yield shown
+        graph.vpush(frame)
+        filtered.extend(_pull_all(graph))
+        while len(filtered) >= pictures_per_frame:
+            pictures = tuple(filtered.popleft() for _ in range(pictures_per_frame))
+            pts, base = timestamps.popleft()
+            for picture in pictures:
+                picture.pts, picture.time_base = pts, base
+            yield pictures
 
 
-def _graph(picture: av.VideoFrame, mode: Deinterlace) -> av.filter.Graph:
+def _bwdif_graph(frame: av.VideoFrame, mode: Deinterlace) -> av.filter.Graph:
+    """Return a filter graph that deinterlaces frames like the given one."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
-    )
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))
     bwdif = graph.add("bwdif", f"mode=send_{mode}:parity=auto:deint=all")
     sink = graph.add("buffersink")
     source.link_to(bwdif)
@@ -60,13 +59,13 @@ def _graph(picture: av.VideoFrame, mode: Deinterlace) -> av.filter.Graph:
     try:
         graph.configure()
     except av.error.FFmpegError:
-        name = f"{picture.width}x{picture.height} {picture.format.name}"
+        name = f"{frame.width}x{frame.height} {frame.format.name}"
         raise InputError(f"pictures of {name} cannot be deinterlaced; bwdif needs 3x4 samples in each plane") from None
     return graph
 
 
-def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
-    """Everything that the filter has ready."""
+def _pull_all(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+    """Yield all pictures that the filter has finished."""
     while True:
         try:
             yield graph.vpull()

@@ -13,8 +13,8 @@ from midframe.errors import OutputError, SettingError
 from midframe.video.colour import HLG, PQ, Colour
 from midframe.video.containers import Container
 from midframe.video.frame import Layout
-from midframe.video.pixels import holds
-from midframe.video.probe import Hdr
+from midframe.video.pixels import format_holds
+from midframe.video.probe import HdrMetadata
 
 CODECS = {
     "h264": ("libx264", "libx264rgb"),
@@ -59,7 +59,7 @@ class EncoderRequest:
 
 
 def choose_encoder(
-    container: Container, layout: Layout, colour: Colour, hdr: Hdr, request: EncoderRequest | None = None
+    container: Container, layout: Layout, colour: Colour, hdr: HdrMetadata, request: EncoderRequest | None = None
 ) -> Encoder:
     """Choose the encoder for pictures of one layout in a container, by default or by the user's request.
 
@@ -213,11 +213,11 @@ def _pixel_format(name: str, layout: Layout) -> str | None:
         return None
     if layout.name in formats:
         return layout.name
-    suitable = [f for f in formats if holds(f, layout)]
+    suitable = [f for f in formats if format_holds(f, layout)]
     return min(suitable, key=lambda f: max(c.bits for c in av.VideoFormat(f).components), default=None)
 
 
-def _options(name: str, colour: Colour, hdr: Hdr, request: EncoderRequest) -> dict[str, str]:
+def _options(name: str, colour: Colour, hdr: HdrMetadata, request: EncoderRequest) -> dict[str, str]:
     """Return an encoder's options: quality, speed, chroma siting and HDR metadata."""
     options = {**_quality_options(name, request.crf), **_preset_options(name, request.preset)}
     if name == "libvpx-vp9":
@@ -260,17 +260,17 @@ def _preset_options(name: str, preset: str | None) -> dict[str, str]:
     return {presets.option: preset or presets.default}
 
 
-def _hdr_parameters(name: str, colour: Colour, hdr: Hdr) -> list[str]:
+def _hdr_parameters(name: str, colour: Colour, hdr: HdrMetadata) -> list[str]:
     """Return the `key=value` parameters with which an encoder writes static HDR metadata; none without metadata."""
-    if name not in _HDR_OPTIONS or (hdr.mastering is None and hdr.light is None):
+    if name not in _HDR_OPTIONS or (hdr.mastering_display is None and hdr.content_light_level is None):
         return []
     keys, parameters = _HDR_OPTIONS[name], []
-    if hdr.mastering is not None:
-        parameters.append(f"{keys.mastering_display}={_mastering_display(name, hdr.mastering)}")
-    if hdr.light is not None:
-        parameters.append(f"{keys.content_light}={hdr.light[0]},{hdr.light[1]}")
+    if hdr.mastering_display is not None:
+        parameters.append(f"{keys.mastering_display}={_mastering_display(name, hdr.mastering_display)}")
+    if hdr.content_light_level is not None:
+        parameters.append(f"{keys.content_light}={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
     if name == "libx265":
-        parameters += ["hdr10=1"] if colour.tag_transfer in (PQ, HLG) else []
+        parameters += ["hdr10=1"] if colour.tags.transfer in (PQ, HLG) else []
         parameters += ["repeat-headers=1"]
     return parameters
 

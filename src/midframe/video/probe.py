@@ -1,106 +1,142 @@
-"""What a film is: its streams, colours, exact times and the packets that are there, without decoding it."""
+"""Find out what a film is without decoding it: its streams, colours, exact times, and whether all packets are there."""
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import av.container
-import av.error
-import av.stream
 
-from midframe.errors import Cancelled, InputError, error_reason
-from midframe.video.colour import Colour, understand
-from midframe.video.containers import demuxer_named
+from midframe.errors import InputError
+from midframe.video.colour import Colour, ColourTags, colour_of_stream
 from midframe.video.damage import DamageLog
+from midframe.video.ffmpeg import decode_first_frame, film_stream, open_container
 from midframe.video.frame import Layout
-from midframe.video.pixels import has_alpha, layout_of
-from midframe.video.scan import StreamInfo, is_cover, scan
+from midframe.video.pixels import has_alpha, layout_of_format
+from midframe.video.scan import Scan, StreamInfo, scan
 
-__all__ = ["Film", "Hdr", "StreamInfo", "open_container", "probe"]
+__all__ = [
+    "Film",
+    "HdrMetadata",
+    "SideData",
+    "StreamInfo",
+    "colour_of_frame",
+    "describe_film",
+    "probe",
+    "read_side_data",
+]
 
 
 @dataclass(frozen=True)
-class Hdr:
-    """Static HDR metadata: the mastering display (20 integers as FFmpeg has them) and content light levels."""
+class HdrMetadata:
+    """Static HDR metadata of a film."""
 
-    mastering: tuple[int, ...] | None = None
-    light: tuple[int, int] | None = None
+    mastering_display: tuple[int, ...] | None = None
+    """Ten rational numbers as FFmpeg stores them, as 20 integers: x and y of red, green, blue, white; luminances."""
+    content_light_level: tuple[int, int] | None = None
+    """MaxCLL and MaxFALL in cd/m2."""
+
+    @property
+    def present(self) -> bool:
+        """Whether the film has any static HDR metadata."""
+        return self != HdrMetadata()
 
 
 @dataclass(frozen=True)
 class Film:
-    """A film as understood before it is decoded.
-
-    ticks: the time of every frame in units of `time_base`, rising (None where that cannot be known: a pipe); timed:
-    whether the film's packets carry them (else frame k is the k-th that the decoder gives); duplicates: frames whose
-    time does not rise, left out of `ticks`, as are `not_shown`, those before the first that a decoder can start at.
-    problems: damage that the packets alone show, in words; `ends_early` says whether the end is missing.
-    """
+    """What is known of a film before it is decoded. Image sequences and animations are described as films, too."""
 
     path: str
     container: str
-    index: int
+    """FFmpeg's name of the container format, or "images" or "webp"."""
+    stream_index: int
+    """Index of the video stream in the container."""
     codec: str
+    """FFmpeg's name of the decoder."""
     width: int
+    """Coded width in pixels."""
     height: int
+    """Coded height in pixels."""
     pixel_format: str
+    """FFmpeg's name of the pixel format that the decoder gives."""
     layout: Layout
+    """The layout in which the frames are read, see `pixels.planes_of`."""
     colour: Colour
     time_base: Fraction
+    """Unit of `ticks`, in seconds."""
     rate: Fraction
+    """Nominal frames per second; not used for times if the film has timestamps."""
     last_duration: Fraction
+    """Duration of the last frame, in seconds."""
     ticks: array[int] | None = None
-    timed: bool = True
-    duplicates: int = 0
-    not_shown: int = 0
-    aspect: Fraction | None = None
+    """The time of every frame in units of `time_base`, strictly increasing; None if unknown (a pipe)."""
+    has_timestamps: bool = True
+    """Whether the packets carry `ticks`; if not, frame k is the k-th that the decoder gives."""
+    duplicate_frames: int = 0
+    """Frames left out of `ticks` because their time does not increase."""
+    undecodable_start: int = 0
+    """Frames left out of `ticks` because they come before the first frame at which a decoder can start."""
+    sample_aspect_ratio: Fraction | None = None
+    """Width of a pixel divided by its height; None for square pixels."""
     display_matrix: tuple[int, ...] | None = None
+    """FFmpeg's display matrix (nine integers), if the film is shown rotated or mirrored."""
     rotation: int = 0
+    """Rotation of the display matrix, in degrees counter-clockwise."""
     interlaced: bool = False
-    field_order: int = 0
+    """Whether the first frame is interlaced."""
     disposition: int = 0
-    alpha: bool = False
-    hdr: Hdr = Hdr()
-    losses: tuple[str, ...] = ()
+    """FFmpeg's disposition flags of the video stream."""
+    has_alpha: bool = False
+    """Whether the pixel format has an alpha channel."""
+    hdr: HdrMetadata = HdrMetadata()
+    lost_side_data: tuple[str, ...] = ()
+    """Metadata of the frames that a new encoding loses, in words, such as "closed captions"."""
     streams: tuple[StreamInfo, ...] = ()
+    """All streams of the container, the video stream included."""
     chapters: tuple[Mapping[str, Any], ...] = ()
+    """Chapters as PyAV gives them."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the container."""
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the video stream."""
     problems: tuple[str, ...] = ()
+    """Signs of damage that show without decoding, in words."""
     ends_early: bool = False
-    size: int = 0
+    """Whether the end of the film is missing."""
 
     @property
     def first_time(self) -> Fraction:
+        """Time of the first frame in seconds; 0 if unknown."""
         return self.ticks[0] * self.time_base if self.ticks else Fraction(0)
 
     @property
     def last_time(self) -> Fraction:
+        """Time of the last frame in seconds; 0 if unknown."""
         return self.ticks[-1] * self.time_base if self.ticks else Fraction(0)
 
 
 def probe(path: str | Path, cancelled: Callable[[], bool] = lambda: False) -> Film:
-    """Read what a film is: opens it, decodes its first frame, then reads every packet once without decoding.
+    """Describe a film: open it, decode its first frame, then read every packet once without decoding.
 
-    Raises `InputError`, one line, where there is no film in it or nothing of it can be decoded, and `Cancelled`.
+    Raises `InputError`, of one line, if the file holds no film or no frame of it can be decoded. Raises `Cancelled`
+    if `cancelled`, which is asked before each packet, returns true.
     """
     path = str(path)
     with open_container(path) as container:
         stream = film_stream(container, path)
-        first = first_frame(container, stream, path, cancelled)
-        film = describe_first(container, stream, first, path)
+        first = decode_first_frame(container, stream, path, cancelled)
+        film = describe_film(container, stream, first, path)
     with open_container(path) as container, DamageLog({container.format.name}) as log:
         found = scan(
             container,
-            film.index,
+            film.stream_index,
             rate=film.rate,
             first_pts=first.pts,
             messages=log.messages,
@@ -108,168 +144,92 @@ def probe(path: str | Path, cancelled: Callable[[], bool] = lambda: False) -> Fi
         )
     if not found.ticks:
         raise InputError(f"{path}: its video stream has no frames")
-    return replace(
-        film,
-        ticks=found.ticks,
-        timed=found.timed,
-        time_base=found.time_base,
-        duplicates=found.duplicates,
-        not_shown=found.not_shown,
-        last_duration=found.last_duration or 1 / film.rate,
-        streams=found.streams,
-        problems=found.problems,
-        ends_early=found.ends_early,
-    )
+    return _with_scan(film, found)
 
 
-def open_container(path: str) -> av.container.InputContainer:
-    """Open a film for reading; every way this can fail becomes one `InputError`."""
-    where = Path(path)
-    if where.is_dir():
-        raise InputError(f"{path} is a directory, not a film (a folder of pictures is given as FOLDER/)")
-    try:
-        container = av.open(path, metadata_errors="replace")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except PermissionError:
-        raise InputError(f"{path} cannot be read: permission denied") from None
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        why = "it is empty" if where.is_file() and where.stat().st_size == 0 else error_reason(error)
-        raise InputError(f"{path} is not a film that can be read: {why}") from None
-    if demuxer_named(container.format.name).text:
-        container.close()
-        raise InputError(f"{path} is text, not a film")
-    return container
-
-
-def film_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
-    """The stream that is the film: the default video stream that is no cover art."""
-    videos = [s for s in container.streams.video if not is_cover(s)]
-    if not videos:
-        found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        cover = "; the picture in it is cover art" if container.streams.video else ""
-        raise InputError(f"{path} has no video stream (found: {found}{cover})")
-    stream = next((s for s in videos if s.disposition & av.stream.Disposition.default), videos[0])
-    if stream.codec_context is None or stream.codec_context.codec is None:
-        raise InputError(f"{path}: there is no decoder for its video stream")
-    return stream
-
-
-def first_frame(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    path: str,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> av.VideoFrame:
-    """Decode the first frame that can be decoded."""
-    trouble: Exception | None = None
-    try:
-        with decoding(stream, "SLICE"):
-            for packet in container.demux(stream):
-                if cancelled():
-                    raise Cancelled("stopped")
-                try:
-                    for frame in packet.decode():
-                        return frame
-                except av.error.FFmpegError as error:
-                    trouble = error
-    except (av.error.FFmpegError, OSError) as error:
-        trouble = error
-    why = f": {error_reason(trouble)}" if trouble else ""
-    raise InputError(f"{path}: no picture of its {stream.codec_context.name} stream can be decoded{why}")
-
-
-@contextmanager
-def decoding(stream: av.VideoStream, threads: Literal["SLICE", "AUTO"]) -> Iterator[None]:
-    """While a stream is decoded.
-
-    At the end its decoder is flushed, which waits for its threads without the interpreter's lock: freeing a decoder
-    waits for them with it, and would wait for ever for one that wants to log. Until then a log is open, even if for
-    nothing: PyAV prints a traceback where its log is turned off by one thread while another is about to log.
-    """
-    if not stream.codec_context.is_open:
-        stream.thread_type = threads
-    with DamageLog(()):
-        try:
-            yield
-        finally:
-            stream.codec_context.flush_buffers()
-
-
-def describe_first(
+def describe_film(
     container: av.container.InputContainer, stream: av.VideoStream, frame: av.VideoFrame, path: str
 ) -> Film:
-    """What the container's header and the first frame say."""
+    """Describe a film by its header and its first decoded frame alone. Times and damage are not known then."""
     name = frame.format.name
-    layout = layout_of(name)
+    layout = layout_of_format(name)
     if layout is None:
         raise InputError(f"{path}: the pixel format {name} is not one that Midframe reads")
     codec = stream.codec_context.name
-    colour = understand(
-        layout,
-        height=frame.height,
-        codec=codec,
-        full_range_format=name.startswith("yuvj"),
-        matrix=int(frame.colorspace),
-        colour_range=int(frame.color_range),
-        primaries=int(frame.color_primaries),
-        transfer=int(frame.color_trc),
-    )
     rate = next((Fraction(r) for r in (stream.guessed_rate, stream.average_rate, stream.base_rate) if r), Fraction(25))
-    metadata = {k: str(v) for k, v in container.metadata.items()}
-    losses, hdr, matrix = read_side_data(frame)
+    side_data = read_side_data(frame)
     aspect = stream.sample_aspect_ratio
     return Film(
         path=path,
         container=container.format.name,
-        index=stream.index,
+        stream_index=stream.index,
         codec=codec,
         width=frame.width,
         height=frame.height,
         pixel_format=name,
         layout=layout,
-        colour=colour,
+        colour=colour_of_frame(frame, layout, codec),
         time_base=Fraction(stream.time_base) if stream.time_base else 1 / rate,
         rate=rate,
         last_duration=1 / rate,
-        aspect=Fraction(aspect) if aspect and aspect != 1 else None,
-        display_matrix=matrix,
+        sample_aspect_ratio=Fraction(aspect) if aspect and aspect != 1 else None,
+        display_matrix=side_data.display_matrix,
         rotation=int(frame.rotation),
         interlaced=bool(frame.interlaced_frame),
-        field_order=int(stream.codec_context.field_order or 0),
         disposition=int(stream.disposition),
-        alpha=has_alpha(name),
-        hdr=hdr,
-        losses=losses,
+        has_alpha=has_alpha(name),
+        hdr=side_data.hdr,
+        lost_side_data=side_data.lost,
         chapters=tuple(container.chapters()),
-        metadata=metadata,
-        stream_metadata={k: str(v) for k, v in stream.metadata.items()},
-        size=container.size if container.size and container.size > 0 else 0,
+        metadata={key: str(value) for key, value in container.metadata.items()},
+        stream_metadata={key: str(value) for key, value in stream.metadata.items()},
     )
 
 
-def read_side_data(frame: av.VideoFrame) -> tuple[tuple[str, ...], Hdr, tuple[int, ...] | None]:
-    """What travels beside a frame: (names of what a new encoding loses, static HDR metadata, display matrix)."""
-    kinds: dict[str, bytes] = {}
-    found: Any = frame.side_data
-    for k in range(len(found)):
-        with suppress(ValueError):  # a kind that this version of PyAV has no name for
-            kinds[found[k].type.name] = bytes(found[k])
-    losses = tuple(sorted({_LOST[kind] for kind in kinds if kind in _LOST}))
-    mastering = kinds.get("MASTERING_DISPLAY_METADATA")
-    light = kinds.get("CONTENT_LIGHT_LEVEL")
-    matrix = kinds.get("DISPLAYMATRIX")
-    return (
-        losses,
-        Hdr(
-            struct.unpack_from("22i", mastering)[:20] if mastering and len(mastering) >= 88 else None,
-            struct.unpack_from("2I", light) if light and len(light) >= 8 else None,
+def colour_of_frame(frame: av.VideoFrame, layout: Layout, codec: str) -> Colour:
+    """Return the meaning of a decoded frame's code values, from its tags; see `colour_of_stream`."""
+    tags = ColourTags(
+        matrix=int(frame.colorspace),
+        range=int(frame.color_range),
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+    )
+    full_range_format = frame.format.name.startswith("yuvj")
+    return colour_of_stream(layout, tags, height=frame.height, codec=codec, full_range_format=full_range_format)
+
+
+@dataclass(frozen=True)
+class SideData:
+    """The side data of one frame."""
+
+    lost: tuple[str, ...]
+    """Kinds that a new encoding loses, in words."""
+    hdr: HdrMetadata
+    display_matrix: tuple[int, ...] | None
+    """FFmpeg's display matrix (nine integers)."""
+
+
+def read_side_data(frame: av.VideoFrame) -> SideData:
+    """Read a frame's side data. Afterwards the frame is freed by Python's cycle collector only (a fault of PyAV)."""
+    payloads: dict[str, bytes] = {}
+    entries: Any = frame.side_data
+    for k in range(len(entries)):
+        with suppress(ValueError):  # this version of PyAV has no name for the kind
+            payloads[entries[k].type.name] = bytes(entries[k])
+    mastering = payloads.get("MASTERING_DISPLAY_METADATA", b"")
+    light = payloads.get("CONTENT_LIGHT_LEVEL", b"")
+    matrix = payloads.get("DISPLAYMATRIX", b"")
+    return SideData(
+        lost=tuple(sorted({_LOST_KINDS[kind] for kind in payloads if kind in _LOST_KINDS})),
+        hdr=HdrMetadata(
+            struct.unpack_from("22i", mastering)[:20] if len(mastering) >= 88 else None,
+            struct.unpack_from("2I", light) if len(light) >= 8 else None,
         ),
-        struct.unpack_from("9i", matrix) if matrix and len(matrix) >= 36 else None,
+        display_matrix=struct.unpack_from("9i", matrix) if len(matrix) >= 36 else None,
     )
 
 
-_LOST = {
+_LOST_KINDS = {
     "A53_CC": "closed captions",
     "DOVI_RPU_BUFFER": "Dolby Vision metadata",
     "DOVI_METADATA": "Dolby Vision metadata",
@@ -277,3 +237,20 @@ _LOST = {
     "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
     "FILM_GRAIN_PARAMS": "film grain parameters",
 }
+"""Side data that a new encoding loses: FFmpeg's kind, and its name in warnings."""
+
+
+def _with_scan(film: Film, found: Scan) -> Film:
+    """Return the film completed by what its packets show."""
+    return replace(
+        film,
+        ticks=found.ticks,
+        has_timestamps=found.has_timestamps,
+        time_base=found.time_base,
+        duplicate_frames=found.duplicate_frames,
+        undecodable_start=found.undecodable_start,
+        last_duration=found.last_duration or 1 / film.rate,
+        streams=found.streams,
+        problems=found.problems,
+        ends_early=found.ends_early,
+    )

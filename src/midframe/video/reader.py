@@ -1,4 +1,4 @@
-"""Decoding: the frames of a film in order, each at its exact time, and every sign of damage noted."""
+"""Decode the frames of a film in order, each at its exact time, and report every sign of damage."""
 
 from __future__ import annotations
 
@@ -11,268 +11,272 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
-import av.container
 import av.error
 import numpy as np
 
-from midframe.errors import Cancelled, InputError, error_reason
-from midframe.video.damage import DamageLog
-from midframe.video.deinterlace import Deinterlace, deinterlaced
-from midframe.video.frame import Frame, Plane
-from midframe.video.pixels import planes_of
-from midframe.video.probe import Film, decoding, describe_first, first_frame, open_container, read_side_data
+from midframe.errors import InputError, error_reason
+from midframe.video.deinterlace import Deinterlace, deinterlace_frames
+from midframe.video.ffmpeg import ErrorSource, decode_first_frame, decode_frames, open_container
+from midframe.video.frame import Frame
+from midframe.video.pixels import has_transparent_pixels, planes_of
+from midframe.video.probe import Film, describe_film, read_side_data
 
-__all__ = ["Deinterlace", "ReadReport", "read_frames", "read_pipe", "require_whole"]
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Which frames of a film are read, and how damage, transparency and interlacing are handled."""
+
+    start: Fraction | None = None
+    """Time in seconds from which on frames are read; None: from the first."""
+    end: Fraction | None = None
+    """Time in seconds before which frames are read; None: up to the last."""
+    keep_going: bool = False
+    """Replace a frame that cannot be decoded by its neighbour, instead of raising `InputError`."""
+    drop_alpha: bool = False
+    """Ignore transparency, instead of raising `InputError`."""
+    deinterlace: Deinterlace = "off"
 
 
 @dataclass
 class ReadReport:
-    """What happened while a film was read; filled as it goes."""
+    """What was noticed while a film was read. It is filled while frames are read."""
 
     frames: int = 0
+    """Frames that were decoded."""
     lost: int = 0
+    """Frames that could not be decoded and were replaced by a neighbour."""
     damaged: int = 0
+    """Frames that FFmpeg decoded but marked as corrupt."""
     first_damaged: Fraction | None = None
+    """Time of the first damaged frame, in seconds."""
     dropped: int = 0
+    """Decoded frames that were left out because no frame was expected at their time."""
     ended_early: str | None = None
-    losses: set[str] = field(default_factory=set)
+    """Why reading stopped before the end of the film, in words."""
+    lost_side_data: set[str] = field(default_factory=set)
+    """Metadata of the frames that a new encoding loses, in words, such as "closed captions"."""
     messages: Counter[str] = field(default_factory=Counter)
+    """Errors that FFmpeg raised or logged, and how often."""
+
+
+DEFAULT_OPTIONS = ReadOptions()
 
 
 def read_frames(
     film: Film,
     report: ReadReport,
-    *,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-    keep_going: bool = False,
-    drop_alpha: bool = False,
-    deinterlace: Deinterlace = "off",
+    options: ReadOptions = DEFAULT_OPTIONS,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Frame]:
-    """Decode the frames of a film with start <= time < end, in order, each at the time that `film.ticks` says.
+    """Decode the frames of a probed film, in order, each at its time in `film.ticks`, and fill the report.
 
-    With `deinterlace="field"` each frame gives two, the second half way to the next. A frame that cannot be decoded
-    raises `InputError`, which says how far it got; with `keep_going` a stand-in takes its place (`Frame.lost`). The
-    same for a change of size or pixel format, where with `keep_going` the film ends. Frames at times that were not
-    expected are dropped. Everything noticed goes into `report`. Raises `Cancelled`.
+    With `deinterlace="field"` each frame gives two, the second half way to the next frame. A frame that cannot be
+    decoded raises `InputError`; with `keep_going` its neighbour takes its place (`Frame.lost`). A change of size or
+    pixel format raises `InputError`; with `keep_going` the film ends there. Frames at times that are not in
+    `film.ticks` are dropped. Raises `Cancelled` if `cancelled`, which is asked before each packet, returns true.
     """
-    require_whole(film, end, keep_going)
+    require_whole(film, options.end, options.keep_going)
     ticks, base = film.ticks, film.time_base
     assert ticks is not None
-    first = 0 if start is None else bisect_left(ticks, start / base)
-    stop = len(ticks) if end is None else bisect_left(ticks, end / base)
+    first = 0 if options.start is None else bisect_left(ticks, options.start / base)
+    stop = len(ticks) if options.end is None else bisect_left(ticks, options.end / base)
     if first < stop:
-        yield from _Reading(film, report, keep_going, drop_alpha, cancelled).run(first, stop, deinterlace)
+        yield from _FrameReader(film, report, options, cancelled).read(first, stop)
 
 
 def require_whole(film: Film, end: Fraction | None, keep_going: bool) -> None:
-    """Raise `InputError` where the end of a film is missing, and wanted."""
+    """Raise `InputError` if the film's end is missing although it is to be read, unless `keep_going`."""
     if film.ends_early and not keep_going and (end is None or film.last_time < end):
-        why = next(iter(film.problems), "its end is missing")
+        reason = next(iter(film.problems), "its end is missing")
         raise InputError(
-            f"{film.path} is not whole: {why}; what is there ends at {float(film.last_time):.3f} s, "
+            f"{film.path} is not whole: {reason}; what is there ends at {float(film.last_time):.3f} s, "
             "--keep-going converts that"
         )
 
 
 def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]], Iterator[Frame]]]:
-    """A y4m stream that can be read only once: what it is, and the function that reads its frames.
+    """Open a y4m stream that can be read only once: a named pipe, or standard input ("-").
 
-    That raises `InputError` where the stream ends within a frame.
+    Returns the film's description and the function that reads its frames, given a report and the question whether to
+    cancel. That function raises `InputError` if the stream ends within a frame.
     """
     name = "standard input" if path == "-" else path
     try:
-        pipe = _Pipe(path)
+        pipe = _CountingPipe(path)
         container = av.open(pipe, "r", format="yuv4mpegpipe")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{name} is not a y4m stream: {error_reason(error)}") from None
     stream = container.streams.video[0]
-    first = first_frame(container, stream, name)
-    film = describe_first(container, stream, first, name)
+    first = decode_first_frame(container, stream, name)
+    film = describe_film(container, stream, first, name)
 
-    def frames(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
-        reading = _Reading(film, report, False, False, cancelled)
-        with container, decoding(stream, "SLICE"):
-            yield from reading.take((first,))
-            for packet in reading.packets(container, stream):
-                for picture in reading.decode(packet):
-                    yield from reading.take((picture,))
+    def read(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
+        reader = _FrameReader(film, report, DEFAULT_OPTIONS, cancelled)
+        with container:
+            yield from reader.accept((first,))
+            with closing(decode_frames(container, stream, reader.note_error, cancelled=cancelled)) as pictures:
+                for picture in pictures:
+                    yield from reader.accept((picture,))
         samples = sum(height * width for height, width in film.layout.sizes(film.width, film.height))
         stored = samples * np.dtype(film.layout.dtype).itemsize
-        if pipe.given != pipe.stream_header + report.frames * (pipe.frame_header + stored):
+        if pipe.bytes_read != pipe.stream_header_size + report.frames * (pipe.frame_header_size + stored):
             raise InputError(f"{name} ends within a frame, after {report.frames} whole ones")
 
-    return film, frames
+    return film, read
 
 
-class _Pipe:
-    """Standard input or a named pipe, read by FFmpeg; knows how much it has given, and how it began."""
+class _CountingPipe:
+    """A pipe for FFmpeg to read a y4m stream from; it counts the bytes and knows the sizes of the headers."""
 
     def __init__(self, path: str) -> None:
         self.file = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")  # noqa: SIM115
-        self.given = 0
-        self.beginning = b""
+        self.bytes_read = 0
+        self.head = b""
 
     def read(self, size: int) -> bytes:
         piece: bytes = self.file.read(size) or b""
-        if len(self.beginning) < 4096:
-            self.beginning += piece
-        self.given += len(piece)
+        if len(self.head) < 4096:
+            self.head += piece
+        self.bytes_read += len(piece)
         return piece
 
     @property
-    def stream_header(self) -> int:
-        return self.beginning.index(b"\n") + 1
+    def stream_header_size(self) -> int:
+        return self.head.index(b"\n") + 1
 
     @property
-    def frame_header(self) -> int:
-        return self.beginning.index(b"\n", self.stream_header) + 1 - self.stream_header
+    def frame_header_size(self) -> int:
+        return self.head.index(b"\n", self.stream_header_size) + 1 - self.stream_header_size
 
 
-LOOK_EVERY = 25
-"""Every how many frames a look is taken at what is beside the picture (closed captions, dynamic HDR metadata)."""
+SEEK_MARGIN = 32
+"""Frames before the first wanted one at which decoding starts: frames after a key frame may refer to earlier ones."""
+
+SIDE_DATA_INTERVAL = 25
+"""Side data (closed captions, dynamic HDR metadata) is read from one frame in so many."""
 
 
-class _Reading:
-    """One pass over a film: where it stands among the frames that are expected."""
+class _FrameReader:
+    """One pass over a film. It knows which frame is expected next."""
 
-    def __init__(
-        self, film: Film, report: ReadReport, keep_going: bool, drop_alpha: bool, cancelled: Callable[[], bool]
-    ) -> None:
+    def __init__(self, film: Film, report: ReadReport, options: ReadOptions, cancelled: Callable[[], bool]) -> None:
         self.film = film
         self.report = report
-        self.keep_going = keep_going
-        self.drop_alpha = drop_alpha
+        self.options = options
         self.cancelled = cancelled
-        self.fields = 1
+        self.pictures_per_frame = 2 if options.deinterlace == "field" else 1
         self.next = 0
+        """Number of the frame that is expected next."""
         self.previous: Frame | None = None
-        self.change: str | None = None
-        self.tangled = False
+        """The frame that was yielded last."""
+        self.format_change: str | None = None
+        """The change of size or pixel format at which reading ended, in words."""
+        self.garbage_cycles = False
+        """Whether a picture that is no longer needed can only be freed by the cycle collector."""
 
-    def run(self, first: int, stop: int, deinterlace: Deinterlace) -> Iterator[Frame]:
-        """The frames number `first` to `stop` (not included)."""
+    def read(self, first: int, stop: int) -> Iterator[Frame]:
+        """Yield the frames from number `first` up to number `stop`, which is not included."""
         self.next = first
-        self.fields = 2 if deinterlace == "field" else 1
-        with closing(self._pictures(first)) as pictures:
-            for shown in deinterlaced(self._alike(pictures), deinterlace):
-                yield from self.take(shown)
+        with closing(self._decode_from(first)) as pictures:
+            for fields in deinterlace_frames(self._until_format_change(pictures), self.options.deinterlace):
+                yield from self.accept(fields)
                 if self.next >= stop:
                     return
-        if self.change is None:
-            yield from self._stand_ins(stop, self.previous)
-        elif self.keep_going and self.previous is not None:
-            self.report.ended_early = self.change
+        if self.format_change is None:
+            yield from self._replace_missing(stop, self.previous)
+        elif self.options.keep_going and self.previous is not None:
+            self.report.ended_early = self.format_change
         else:
-            raise InputError(f"{self.film.path}: {self.change}; --keep-going ends the film there")
+            raise InputError(f"{self.film.path}: {self.format_change}; --keep-going ends the film there")
 
-    def _pictures(self, first: int) -> Generator[av.VideoFrame, None, None]:
-        """Decoded pictures from frame `first` or an earlier one on; a seek that landed too late is taken back."""
+    def accept(self, pictures: tuple[av.VideoFrame, ...]) -> Iterator[Frame]:
+        """Yield the frames of one decoded picture (or of its two fields), after copies for missing ones."""
+        report, picture = self.report, pictures[0]
+        if self.garbage_cycles:
+            gc.collect(1)
+            self.garbage_cycles = False
+        number = self._frame_number(picture)
+        if number is None:
+            return
+        if picture.is_corrupt:
+            report.damaged += 1
+            report.first_damaged = self._time_of(number)[0] if report.first_damaged is None else report.first_damaged
+        frames = self._make_frames(pictures, number)
+        if self.film.ticks is not None and number % SIDE_DATA_INTERVAL == 0:
+            frames = self._note_side_data(pictures, frames)
+        yield from self._replace_missing(number, self.previous or frames[0])
+        report.frames += 1
+        self.next = number + 1
+        self.previous = frames[-1]
+        yield from frames
+
+    def note_error(self, source: ErrorSource, text: str) -> None:
+        """Count an error of FFmpeg in the report."""
+        self.report.messages[f"reading stopped: {text}" if source == "demuxer" else f"{self.film.codec}: {text}"] += 1
+
+    def _decode_from(self, first: int) -> Generator[av.VideoFrame, None, None]:
+        """Decode the film from frame `first` or an earlier one; from its beginning if a seek lands too late."""
         ticks = self.film.ticks
         assert ticks is not None
-        # From some frames earlier, as pictures right behind a key frame may refer to those before it.
-        target = ticks[max(0, first - LEAD)] if self.film.timed and first > LEAD else None
-        if target is not None:
-            pictures = self._decoded(target)
-            landed = next(pictures, None)
-            if landed is not None and landed.pts is not None and landed.pts <= target:
-                yield landed
-                for number, picture in enumerate(pictures):
-                    if number == LEAD // 2:
-                        self.report.messages.clear()  # of pictures that refer to those before the key frame
-                    yield picture
-                return
-            pictures.close()
+        if self.film.has_timestamps and first > SEEK_MARGIN:
+            target = ticks[first - SEEK_MARGIN]
+            with closing(self._decode(target)) as pictures:
+                landed = next(pictures, None)
+                if landed is not None and landed.pts is not None and landed.pts <= target:
+                    yield landed
+                    del landed
+                    for number, picture in enumerate(pictures):
+                        if number == SEEK_MARGIN // 2:
+                            # So far, errors concern pictures that refer to others before the key frame.
+                            self.report.messages.clear()
+                        yield picture
+                    return
             self.report.messages.clear()
-        yield from self._decoded(None)
+        yield from self._decode(None)
 
-    def _decoded(self, target: int | None) -> Generator[av.VideoFrame, None, None]:
-        """Decode the film, from the key frame before the tick `target`, or from its beginning."""
-        film, messages = self.film, self.report.messages
+    def _decode(self, target: int | None) -> Generator[av.VideoFrame, None, None]:
+        """Decode the film from the key frame before tick `target`, or from its beginning (None)."""
+        film = self.film
         with open_container(film.path) as container:
-            stream = container.streams[film.index]
+            stream = container.streams[film.stream_index]
             assert isinstance(stream, av.VideoStream)
             if target is not None:
                 container.seek(target, stream=stream)
-            components = {container.format.name, stream.codec_context.name, film.codec}
-            shown = 0
-            with DamageLog(components, messages), decoding(stream, "AUTO"):
-                for packet in self.packets(container, stream):
-                    for picture in self.decode(packet):
-                        if not film.timed:
-                            # Without times of their own frames are known by their order.
-                            assert film.ticks is not None
-                            picture.pts = film.ticks[shown] if shown < len(film.ticks) else None
-                            picture.time_base = film.time_base
-                            shown += 1
-                        yield picture
+            pictures = decode_frames(
+                container,
+                stream,
+                self.note_error,
+                threads="AUTO",
+                messages=self.report.messages,
+                cancelled=self.cancelled,
+            )
+            yield from pictures if film.has_timestamps else self._with_ticks(pictures)
 
-    def packets(
-        self, container: av.container.InputContainer, stream: av.VideoStream
-    ) -> Iterator[av.Packet[av.VideoStream]]:
-        """The packets of a stream; where reading stops with an error, that is noted and the end."""
-        try:
-            for packet in container.demux(stream):
-                if self.cancelled():
-                    raise Cancelled("stopped")
-                yield packet
-        except (av.error.FFmpegError, OSError) as error:
-            self.report.messages[f"reading stopped: {error_reason(error)}"] += 1
+    def _with_ticks(self, pictures: Generator[av.VideoFrame, None, None]) -> Generator[av.VideoFrame, None, None]:
+        """Give the pictures of a film without timestamps the times of its frames, in order."""
+        ticks = self.film.ticks
+        assert ticks is not None
+        with closing(pictures):
+            for number, picture in enumerate(pictures):
+                picture.pts = ticks[number] if number < len(ticks) else None
+                picture.time_base = self.film.time_base
+                yield picture
 
-    def decode(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
-        try:
-            return packet.decode()
-        except av.error.FFmpegError as error:
-            self.report.messages[f"{self.film.codec}: {error_reason(error)}"] += 1
-            return []
-
-    def _alike(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """The pictures up to the first of another size or pixel format, which is noted."""
+    def _until_format_change(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Yield the pictures up to the first one of another size or pixel format, which is noted."""
         film = self.film
         for picture in pictures:
             if (picture.width, picture.height, picture.format.name) != (film.width, film.height, film.pixel_format):
                 at = "" if picture.pts is None else f" at {float(picture.pts * Fraction(picture.time_base or 1)):.3f} s"
-                self.change = (
+                self.format_change = (
                     f"the picture changes from {film.width}x{film.height} {film.pixel_format} to "
                     f"{picture.width}x{picture.height} {picture.format.name}{at}"
                 )
                 return
             yield picture
 
-    def take(self, pictures: tuple[av.VideoFrame, ...]) -> Iterator[Frame]:
-        """What one decoded picture (or its two fields) gives, and before it stand-ins for frames that are missing."""
-        film, report, picture = self.film, self.report, pictures[0]
-        if self.tangled:
-            gc.collect(1)
-            self.tangled = False
-        number = self._number(picture)
-        if number is None:
-            return
-        if picture.is_corrupt:
-            report.damaged += 1
-            report.first_damaged = self._span(number)[0] if report.first_damaged is None else report.first_damaged
-        frames = self._frames(pictures, number)
-        if film.ticks is not None and number % LOOK_EVERY == 0:
-            frames = self._look_beside(pictures, frames)
-        yield from self._stand_ins(number, self.previous or frames[0])
-        report.frames += 1
-        self.next = number + 1
-        self.previous = frames[-1]
-        yield from frames
-
-    def _look_beside(self, pictures: tuple[av.VideoFrame, ...], frames: list[Frame]) -> list[Frame]:
-        """Note what a picture has beside it that will be lost; returns the frames without the picture's buffers.
-
-        In PyAV a picture whose side data were looked at and the side data hold each other: it stays in memory until
-        Python looks for cycles. So this is done now and then, and cycles are looked for when the picture is gone.
-        """
-        self.report.losses.update(read_side_data(pictures[0])[0])
-        self.tangled = True
-        return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
-
-    def _number(self, picture: av.VideoFrame) -> int | None:
-        """Which frame of the film a picture is; None for one that is not wanted, or was not expected at its time."""
+    def _frame_number(self, picture: av.VideoFrame) -> int | None:
+        """Return the number of the frame that a picture shows; None if it is not wanted or was not expected."""
         ticks = self.film.ticks
         if ticks is None:
             return self.next
@@ -285,23 +289,24 @@ class _Reading:
             return None
         return number
 
-    def _span(self, number: int) -> tuple[Fraction, Fraction]:
-        """When a frame is shown, and how long."""
+    def _time_of(self, number: int) -> tuple[Fraction, Fraction]:
+        """Return the time and the duration of a frame, in seconds."""
         ticks, base = self.film.ticks, self.film.time_base
         if ticks is None:
             return number / self.film.rate, 1 / self.film.rate
         if number + 1 < len(ticks):
             return ticks[number] * base, (ticks[number + 1] - ticks[number]) * base
         last = self.film.last_duration
-        return ticks[number] * base, last if self.fields == 1 else round(last / base) * base
+        return ticks[number] * base, last if self.pictures_per_frame == 1 else round(last / base) * base
 
-    def _frames(self, pictures: tuple[av.VideoFrame, ...], number: int) -> list[Frame]:
-        time, duration = self._span(number)
+    def _make_frames(self, pictures: tuple[av.VideoFrame, ...], number: int) -> list[Frame]:
+        """Return the frames of a picture, or of its two fields. Raises `InputError` if it is transparent."""
+        time, duration = self._time_of(number)
         step = duration / len(pictures)
         frames = []
         for k, picture in enumerate(pictures):
             planes, layout, alpha = planes_of(picture)
-            if alpha is not None and not self.drop_alpha and _see_through(alpha, layout.depth):
+            if alpha is not None and not self.options.drop_alpha and has_transparent_pixels(alpha, layout.depth):
                 raise InputError(
                     f"{self.film.path}: the picture at {float(time):.3f} s is transparent in places, and made frames "
                     "have no transparency; --drop-alpha leaves it out"
@@ -309,30 +314,35 @@ class _Reading:
             frames.append(Frame(planes, layout, time + k * step, step))
         return frames
 
-    def _stand_ins(self, until: int, model: Frame | None) -> Iterator[Frame]:
-        """The frames from `next` up to number `until`, which did not come, with the picture of `model`."""
+    def _note_side_data(self, pictures: tuple[av.VideoFrame, ...], frames: list[Frame]) -> list[Frame]:
+        """Note side data that will be lost, and return the frames with copied planes.
+
+        In PyAV a picture and its side data, once read, refer to each other: the picture stays in memory until Python
+        collects cycles. Therefore this is done for few pictures, and their cycles are collected with the next one.
+        """
+        self.report.lost_side_data.update(read_side_data(pictures[0]).lost)
+        self.garbage_cycles = True
+        return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
+
+    def _replace_missing(self, stop: int, neighbour: Frame | None) -> Iterator[Frame]:
+        """Yield copies of a neighbour for the frames from `next` up to number `stop`, which were not decoded.
+
+        Raises `InputError` unless `keep_going` is set and there is a neighbour.
+        """
         film, report = self.film, self.report
-        if film.ticks is None or until <= self.next:
+        if film.ticks is None or stop <= self.next:
             return
-        if not self.keep_going or model is None:
-            why = next(iter(report.messages), "no picture came for it")
-            held = "; --keep-going holds the frame beside it" if not self.keep_going else ""
+        if not self.options.keep_going or neighbour is None:
+            reason = next(iter(report.messages), "no picture came for it")
+            advice = "; --keep-going holds the frame beside it" if not self.options.keep_going else ""
             raise InputError(
-                f"{film.path}: the frame at {float(self._span(self.next)[0]):.3f} s cannot be decoded ({why}); "
-                f"{report.frames} of {len(film.ticks)} frames were read{held}"
+                f"{film.path}: the frame at {float(self._time_of(self.next)[0]):.3f} s cannot be decoded ({reason}); "
+                f"{report.frames} of {len(film.ticks)} frames were read{advice}"
             )
-        for number in range(self.next, until):
+        for number in range(self.next, stop):
             report.lost += 1
-            time, duration = self._span(number)
-            step = duration / self.fields
-            for k in range(self.fields):
-                yield replace(model, time=time + k * step, duration=step, lost=True)
-        self.next = until
-
-
-LEAD = 32
-"""How many frames before the first that is wanted decoding begins."""
-
-
-def _see_through(alpha: Plane, depth: int) -> bool:
-    return int(np.min(alpha)) < np.iinfo(alpha.dtype).max >> (alpha.dtype.itemsize * 8 - depth)
+            time, duration = self._time_of(number)
+            step = duration / self.pictures_per_frame
+            for k in range(self.pictures_per_frame):
+                yield replace(neighbour, time=time + k * step, duration=step, lost=True)
+        self.next = stop

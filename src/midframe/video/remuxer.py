@@ -16,7 +16,8 @@ import av.stream
 
 from midframe.video.audio import AudioStretcher
 from midframe.video.containers import Container
-from midframe.video.probe import Film, open_container
+from midframe.video.ffmpeg import open_container
+from midframe.video.probe import Film
 from midframe.video.streams import StreamPlan, channel_layout, stream_metadata
 from midframe.video.timeline import Timeline
 
@@ -120,7 +121,7 @@ class Remuxer:
         """Write the packets up to an output time in seconds, or all that remain if `until` is None."""
         while (packet := self._pending or self._read_packet()) is not None:
             ticks = packet.dts if packet.dts is not None else packet.pts
-            time = None if ticks is None else self._timeline.place(ticks * Fraction(packet.time_base))
+            time = None if ticks is None else self._timeline.output_time(ticks * Fraction(packet.time_base))
             if until is not None and time is not None and time > until:
                 self._pending = packet
                 return
@@ -180,7 +181,7 @@ class Remuxer:
             return  # an empty line, which mp4 puts between two others; the muxer makes its own where they are needed
         if plan.action == "convert":
             packet = _convert_subtitle(packet, plan.codec)
-        if not plan.info.cover:
+        if not plan.info.is_cover_art:
             self._retime(packet, target)
         packet.stream = target.stream
         self._mux(output, index, [packet])
@@ -195,7 +196,7 @@ class Remuxer:
 
         Subtitles that are only partly inside are shortened; other packets must lie wholly inside.
         """
-        if packet.pts is None or not (self._timeline.trimmed or self._timeline.end is not None):
+        if packet.pts is None or not (self._timeline.start_trimmed or self._timeline.end is not None):
             return True
         base = Fraction(packet.time_base)
         span = (packet.pts * base, (packet.pts + (packet.duration or 0)) * base)
@@ -212,8 +213,8 @@ class Remuxer:
         base = Fraction(packet.time_base)
         packet.pts = _output_ticks(packet.pts, base, self._timeline)
         packet.dts = _output_ticks(packet.dts, base, self._timeline)
-        if self._timeline.slow != 1 and packet.duration:
-            packet.duration = packet.duration * self._timeline.slow
+        if self._timeline.slowdown != 1 and packet.duration:
+            packet.duration = packet.duration * self._timeline.slowdown
         if target.plan.info.kind == "subtitle" and packet.pts is not None:
             # Two lines clipped to one start would have the same time, which mp4 does not hold.
             earliest = packet.pts if target.latest is None else target.latest + 1
@@ -235,7 +236,7 @@ def _read_attachment(stream: Any, source: av.container.InputContainer) -> tuple[
 
 def _output_ticks(ticks: int | None, base: Fraction, timeline: Timeline) -> int | None:
     """Return the output time of a source time, both in ticks of `base`."""
-    return None if ticks is None else floor(timeline.place(ticks * base) / base + Fraction(1, 2))
+    return None if ticks is None else floor(timeline.output_time(ticks * base) / base + Fraction(1, 2))
 
 
 def _convert_subtitle(packet: av.Packet[Any], codec: str) -> av.Packet[Any]:

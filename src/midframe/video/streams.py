@@ -15,7 +15,8 @@ import av.stream
 
 from midframe.video.audio import stretched_audio_encoder
 from midframe.video.containers import Container
-from midframe.video.probe import Film, StreamInfo, open_container
+from midframe.video.ffmpeg import open_container
+from midframe.video.probe import Film, StreamInfo
 from midframe.video.timeline import Timeline
 
 Action = Literal["encode", "copy", "convert", "attach", "stretch", "drop"]
@@ -66,7 +67,7 @@ def chapters_for(film: Film, container: Container, timeline: Timeline) -> list[d
         base = Fraction(chapter["time_base"])
         clipped = timeline.clip(chapter["start"] * base, chapter["end"] * base)
         if clipped is not None:
-            start, end = (round(timeline.place(time) / base) for time in clipped)
+            start, end = (round(timeline.output_time(time) / base) for time in clipped)
             chapters.append({**chapter, "start": start, "end": end, "time_base": base})
     return chapters
 
@@ -118,7 +119,7 @@ def has_custom_keys(metadata: Mapping[str, str], container: Container) -> bool:
 
 def includes_cover_art(plans: Sequence[StreamPlan]) -> bool:
     """Return whether the output contains cover art."""
-    return any(plan.included and plan.info.cover for plan in plans)
+    return any(plan.included and plan.info.is_cover_art for plan in plans)
 
 
 def channel_layout(stream: av.AudioStream) -> str | None:
@@ -142,13 +143,13 @@ _TEXT_SUBTITLES = ("subrip", "mov_text")
 def _plan_stream(
     film: Film, info: StreamInfo, stream: av.stream.Stream, container: Container, audio: AudioMode
 ) -> StreamPlan:
-    if info.index == film.index:
+    if info.index == film.stream_index:
         return StreamPlan(info, "encode", info.codec)
     if container.video_only:
         return StreamPlan(info, "drop", info.codec, "the target holds pictures only")
     if info.kind in ("data", "unknown"):
         return StreamPlan(info, "drop", info.codec, _why_data_is_dropped(film, stream, container))
-    if info.kind == "attachment" or info.cover:
+    if info.kind == "attachment" or info.is_cover_art:
         plan = _plan_attached(info, container)
         if plan is not None:
             return plan
@@ -167,7 +168,7 @@ def _plan_copied(info: StreamInfo, stream: av.stream.Stream, container: Containe
     name = container.spoken_name
     if _can_hold(container, stream):
         marks = stream.disposition & ~av.stream.Disposition.default
-        lost = marks.name if not container.dispositions and marks and not info.cover else None
+        lost = marks.name if not container.dispositions and marks and not info.is_cover_art else None
         return StreamPlan(info, "copy", info.codec, f"{name} cannot mark it as {lost}" if lost else "")
     converted = container.text_subtitles
     if converted is not None and info.codec in _TEXT_SUBTITLES and info.codec != converted:

@@ -1,9 +1,9 @@
-"""When the output frames are shown, and between which source frames each lies: exact fractions throughout."""
+"""Compute the times of the output frames, and between which source frames each lies, in exact fractions."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, gcd, lcm
@@ -15,115 +15,123 @@ from midframe.errors import SettingError
 
 @dataclass(frozen=True)
 class Slot:
-    """One output frame: its time and duration, and where it lies between two source frames.
-
-    position: 0 is the earlier source frame itself, 1 the later one, anything between is made.
-    """
+    """One output frame: its time and duration in seconds, and its position between two source frames."""
 
     time: Fraction
     duration: Fraction
     position: Fraction
+    """0 is the earlier source frame itself, 1 the later one; a frame in between is interpolated."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The rule by which source times become output times.
+    """The rule by which source times become output times. All times are in seconds.
 
-    origin: the time of the first source frame that is taken, start: its output time; factor: frames a gap is divided
-    into; rate: or the target rate, in frames a second; slow: how many times longer the film becomes. Of a trimmed film
-    `trimmed` is true where its beginning is cut off (at `origin`), and `end` says where it ends.
+    The number of output frames follows from `rate` if it is set, else from `factor`.
     """
 
-    origin: Fraction
-    start: Fraction
+    source_start: Fraction
+    """Time of the first source frame that is converted."""
+    output_start: Fraction
+    """Output time of that frame."""
     factor: int = 2
+    """Number of output frames for each interval between two source frames."""
     rate: Fraction | None = None
-    slow: int = 1
-    trimmed: bool = False
+    """Output frames per second; None: use `factor`."""
+    slowdown: int = 1
+    """How many times longer the output is (slow motion)."""
+    start_trimmed: bool = False
+    """Whether the film is cut off before `source_start`."""
     end: Fraction | None = None
+    """Source time from which on the film is cut off; None: it is not."""
 
-    def place(self, time: Fraction) -> Fraction:
-        """The output time of a source time."""
-        return self.start + (time - self.origin) * self.slow
+    def output_time(self, time: Fraction) -> Fraction:
+        """Return the output time of a source time."""
+        return self.output_start + (time - self.source_start) * self.slowdown
 
     def clip(self, first: Fraction, last: Fraction) -> tuple[Fraction, Fraction] | None:
-        """The part of a span of source time that is taken; None for none."""
-        first = max(first, self.origin) if self.trimmed else first
+        """Return the part of a span of source time that is converted; None if no part is."""
+        first = max(first, self.source_start) if self.start_trimmed else first
         last = min(last, self.end) if self.end is not None else last
-        outside = (self.trimmed and last <= self.origin) or (self.end is not None and first >= self.end)
+        outside = (self.start_trimmed and last <= self.source_start) or (self.end is not None and first >= self.end)
         return None if outside or last < first else (first, last)
 
-    def between(self, first: Fraction, second: Fraction) -> list[Slot]:
-        """The output frames from a source frame up to, not including, the next one."""
-        begin, end = self.place(first), self.place(second)
+    def slots_between(self, first: Fraction, second: Fraction) -> list[Slot]:
+        """Return the output frames from a source frame up to the next one, which is not included.
+
+        With a target rate, an output frame within a tenth of an output interval of a source frame is that frame.
+        """
+        begin, end = self.output_time(first), self.output_time(second)
         if self.rate is None:
             step = (end - begin) / self.factor
             return [Slot(begin + k * step, step, Fraction(k, self.factor)) for k in range(self.factor)]
         interval = 1 / self.rate
         slots = []
-        for k in range(ceil((begin - self.start) * self.rate), ceil((end - self.start) * self.rate)):
-            time = self.start + k * interval
+        for k in range(ceil((begin - self.output_start) * self.rate), ceil((end - self.output_start) * self.rate)):
+            time = self.output_start + k * interval
             position = (time - begin) / (end - begin)
             if min(time - begin, end - time) <= interval / 10:
                 position = Fraction(0 if time - begin <= end - time else 1)
             slots.append(Slot(time, interval, position))
         return slots
 
-    def after(self, last: Fraction, duration: Fraction) -> list[Slot]:
-        """The output frames from the last source frame on: itself, and held to the end with a target rate."""
-        begin = self.place(last)
+    def slots_after(self, last: Fraction, duration: Fraction) -> list[Slot]:
+        """Return the output frames from the last source frame on: one, or as many as a target rate needs to the end."""
+        begin = self.output_time(last)
         if self.rate is None:
             return [Slot(begin, duration, Fraction(0))]
-        total = ceil(((last - self.origin + duration) * self.slow) * self.rate)
-        first = ceil((begin - self.start) * self.rate)
+        total = ceil(((last - self.source_start + duration) * self.slowdown) * self.rate)
+        first = ceil((begin - self.output_start) * self.rate)
         interval = 1 / self.rate
-        return [Slot(self.start + k * interval, interval, Fraction(0)) for k in range(first, total)]
+        return [Slot(self.output_start + k * interval, interval, Fraction(0)) for k in range(first, total)]
 
-    def times(self, sources: Iterable[Fraction], last_duration: Fraction) -> Iterator[Slot]:
-        """All output frames of a film with these source times."""
-        last: Fraction | None = None
-        for time in sources:
-            if last is not None:
-                yield from self.between(last, time)
-            last = time
-        if last is not None:
-            yield from self.after(last, last_duration)
+    def output_ticks(
+        self, sources: Iterable[int], source_base: Fraction, last_duration: Fraction, output_base: Fraction
+    ) -> array[int]:
+        """Return the times of all output frames, rounded to whole multiples of `output_base`.
 
-    def ticks(self, sources: Iterable[int], base: Fraction, last_duration: Fraction, unit: Fraction) -> array[int]:
-        """The times of all output frames in units of `unit`, where the source times are in units of `base`, not empty.
+        sources: the source times in units of `source_base`, at least one. last_duration: of the last frame, in seconds.
 
-        The same times as of `times`, which is many times slower for a long film.
+        The times are those of `slots_between` and `slots_after`, computed with integers: for long films, slots would be
+        many times slower.
         """
         if self.rate is not None:
-            last = max(sources) * base
-            total = ceil((last - self.origin + last_duration) * self.slow * self.rate)
-            first, step, scale = _whole(self.start / unit, 1 / self.rate / unit)
-            return array("q", (_nearest(first + k * step, scale) for k in range(total)))
-        first, step, scale = _whole((self.start - self.origin * self.slow) / unit, base * self.slow / unit)
-        found = array("q")
-        before: int | None = None
+            last = max(sources) * source_base
+            total = ceil((last - self.source_start + last_duration) * self.slowdown * self.rate)
+            first, step, scale = _common_denominator(self.output_start / output_base, 1 / self.rate / output_base)
+            return array("q", (_round_quotient(first + k * step, scale) for k in range(total)))
+        first, step, scale = _common_denominator(
+            (self.output_start - self.source_start * self.slowdown) / output_base,
+            source_base * self.slowdown / output_base,
+        )
+        times = array("q")
+        previous: int | None = None
         for tick in sources:
-            if before is not None:
-                begin = (first + before * step) * self.factor
-                found.extend(
-                    _nearest(begin + k * (tick - before) * step, scale * self.factor) for k in range(self.factor)
+            if previous is not None:
+                begin = (first + previous * step) * self.factor
+                times.extend(
+                    _round_quotient(begin + k * (tick - previous) * step, scale * self.factor)
+                    for k in range(self.factor)
                 )
-            before = tick
-        assert before is not None
-        found.append(_nearest(first + before * step, scale))
-        return found
+            previous = tick
+        assert previous is not None
+        times.append(_round_quotient(first + previous * step, scale))
+        return times
 
-    def time_base(self, source: Fraction) -> Fraction:
-        """A unit of which every output time is a whole multiple, where source times are multiples of `source`."""
-        offset = Fraction(1, (self.start - self.origin * self.slow).denominator)
-        unit = _common(source * self.slow, offset)
+    def time_base(self, source_base: Fraction) -> Fraction:
+        """Return a unit that divides every output time, for source times that are multiples of `source_base`."""
+        offset = Fraction(1, (self.output_start - self.source_start * self.slowdown).denominator)
+        unit = _largest_common_unit(source_base * self.slowdown, offset)
         if self.rate is None:
             return unit / self.factor
-        return _common(Fraction(1, self.start.denominator), 1 / self.rate)
+        return _largest_common_unit(Fraction(1, self.output_start.denominator), 1 / self.rate)
 
 
 def gap_limit(ticks: array[int], base: Fraction) -> Fraction:
-    """The longest gap that is filled: 5 median intervals, but at least half a second."""
+    """Return the longest interval, in seconds, that is filled with interpolated frames: 5 medians, at least 0.5 s.
+
+    ticks: the source times in units of `base`. Longer intervals are gaps.
+    """
     if len(ticks) < 2:
         return Fraction(1, 2)
     steps = np.diff(np.frombuffer(ticks, np.int64))
@@ -132,7 +140,10 @@ def gap_limit(ticks: array[int], base: Fraction) -> Fraction:
 
 
 def parse_rate(text: str) -> Fraction:
-    """A frame rate such as `60`, `59.94` (taken as 60000/1001) or `60000/1001`."""
+    """Parse a frame rate such as "60", "59.94" (understood as 60000/1001) or "60000/1001".
+
+    Raises `SettingError` if it is no rate above 0 and up to 1000.
+    """
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -140,25 +151,29 @@ def parse_rate(text: str) -> Fraction:
     if not 0 < rate <= 1000:
         raise SettingError(f"a frame rate of {text} is not possible; give one above 0, up to 1000")
     if "/" not in text and rate.denominator > 1:
-        for whole in (24, 30, 48, 60, 96, 120, 144, 240):
+        for whole in _NTSC_RATES:
             broadcast = Fraction(whole * 1000, 1001)
             if abs(rate - broadcast) < Fraction(1, 100):
                 return broadcast
     return rate
 
 
-def _whole(a: Fraction, b: Fraction) -> tuple[int, int, int]:
-    """Two fractions as whole numbers over a common denominator, and that."""
+_NTSC_RATES = (24, 30, 48, 60, 96, 120, 144, 240)
+"""Rates that are divided by 1.001 in television, such as 59.94."""
+
+
+def _common_denominator(a: Fraction, b: Fraction) -> tuple[int, int, int]:
+    """Return both numerators over the common denominator, and that denominator."""
     scale = lcm(a.denominator, b.denominator)
     return int(a * scale), int(b * scale), scale
 
 
-def _nearest(number: int, scale: int) -> int:
-    """The whole number nearest to number / scale."""
-    return (2 * number + scale) // (2 * scale)
+def _round_quotient(numerator: int, denominator: int) -> int:
+    """Round a quotient to the nearest integer, halves up."""
+    return (2 * numerator + denominator) // (2 * denominator)
 
 
-def _common(a: Fraction, b: Fraction) -> Fraction:
-    """The largest fraction of which both are whole multiples."""
+def _largest_common_unit(a: Fraction, b: Fraction) -> Fraction:
+    """Return the largest fraction that divides both."""
     denominator = lcm(a.denominator, b.denominator)
     return Fraction(gcd(int(a * denominator), int(b * denominator)), denominator)

@@ -124,8 +124,8 @@ class FilmWriter:
         picture.pts = tick
         picture.time_base = form.time_base
         picture.duration = round((frame.duration or 0) / form.time_base)
-        picture.colorspace, picture.color_range = form.colour.tag_matrix, form.colour.tag_range
-        picture.color_primaries, picture.color_trc = form.colour.tag_primaries, form.colour.tag_transfer
+        picture.colorspace, picture.color_range = form.colour.tags.matrix, form.colour.tags.range
+        picture.color_primaries, picture.color_trc = form.colour.tags.primaries, form.colour.tags.transfer
         try:
             self._output.mux(self._stream.encode(picture))
             self.remuxer.advance(self._output, frame.time)
@@ -209,8 +209,8 @@ def _add_film_stream(output: av.container.OutputContainer, form: OutputFormat) -
     context.pix_fmt = form.encoder.pixel_format
     context.time_base = stream.time_base = form.time_base
     context.flags |= int(av.codec.context.Flags.frame_duration)
-    context.colorspace, context.color_range = form.colour.tag_matrix, form.colour.tag_range
-    context.color_primaries, context.color_trc = form.colour.tag_primaries, form.colour.tag_transfer
+    context.colorspace, context.color_range = form.colour.tags.matrix, form.colour.tags.range
+    context.color_primaries, context.color_trc = form.colour.tags.primaries, form.colour.tags.transfer
     if form.aspect is not None:
         context.sample_aspect_ratio = form.aspect
     if form.display_matrix is not None:

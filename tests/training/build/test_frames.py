@@ -14,14 +14,14 @@ import torch
 
 from films import Film, picture
 from midframe.training.build.frames import frame_to_rgb, output_size, rotate_upright, swaps_axes
-from midframe.video.clips import ExcerptReport, open_excerpts
+from midframe.video.clips import ClipReport, open_clip_reader
 
 LOSSLESS = Film(width=240, height=200, frames=4, codec="ffv1", scene="texture")
 
 
 def first_picture(path: Path, size: tuple[int, int] = (1280, 720)) -> np.ndarray:
-    with open_excerpts(path) as film:
-        frame = next(film.frames(film.start, film.start + 1, ExcerptReport()))
+    with open_clip_reader(path) as film:
+        frame = next(film.frames(film.start, film.start + 1, ClipReport()))
         return frame_to_rgb(frame, film.film, size)
 
 

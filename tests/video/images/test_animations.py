@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from midframe.video.images.gif_blocks import gif_is_truncated
 from midframe.video.images.webp_reader import probe_webp, read_webp
 from midframe.video.images.webp_writer import WebpWriter
 from midframe.video.probe import Film, probe
-from midframe.video.reader import ReadReport, read_frames
+from midframe.video.reader import ReadOptions, ReadReport, read_frames
 
 SIZE = (47, 31)
 
@@ -74,13 +75,13 @@ def is_webp(path: Path) -> bool:
     return path.read_bytes().startswith(b"RIFF")
 
 
-def read(path: Path, **options: object) -> tuple[Film, list[Frame], ReadReport]:
+def read(path: Path, **options: Any) -> tuple[Film, list[Frame], ReadReport]:
     report = ReadReport()
     if path.suffix == ".webp":
         film = probe_webp(str(path))
-        return film, list(read_webp(film, report, **options)), report  # type: ignore[arg-type]
+        return film, list(read_webp(film, report, ReadOptions(**options))), report
     film = probe(path)
-    return film, list(read_frames(film, report, **options)), report  # type: ignore[arg-type]
+    return film, list(read_frames(film, report, ReadOptions(**options))), report
 
 
 VARIABLE = [40, 40, 100, 50, 70, 250]
@@ -126,7 +127,7 @@ def test_webp_with_frames_of_no_length_loses_them_aloud(tmp_path: Path) -> None:
     film, frames, report = read(path)
     assert [f.time for f in frames] == [0, Fraction(1, 25), Fraction(2, 25)]
     assert [np.array_equal(stacked(f), blocks(k)) for f, k in zip(frames, (0, 1, 3), strict=True)] == [True] * 3
-    assert (film.duplicates, report.dropped) == (1, 1)
+    assert (film.duplicate_frames, report.dropped) == (1, 1)
 
 
 def test_webp_transparency(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,12 +16,12 @@ from PIL import Image
 from films import Film as Drawn
 from films import draw_pictures
 from midframe.errors import Cancelled, InputError, OutputError, SettingError
-from midframe.video.colour import Colour
+from midframe.video.colour import Colour, ColourTags
 from midframe.video.frame import Frame, Layout
 from midframe.video.images.names import is_image_sequence, list_images
 from midframe.video.images.reader import probe_images, read_images
 from midframe.video.images.writer import ImageWriter, count_frames, decode_frames, image_colour, image_layout
-from midframe.video.reader import ReadReport
+from midframe.video.reader import ReadOptions, ReadReport
 
 RGB8, RGB16, GRAY8, GRAY16 = Layout("rgb", 8), Layout("rgb", 16), Layout("gray", 8), Layout("gray", 16)
 RATE = Fraction(24000, 1001)
@@ -58,8 +59,8 @@ def write(target: str, frames: list[Frame], *, overwrite: bool = False, commit: 
     return writer
 
 
-def read(path: str, **options: object) -> list[Frame]:
-    return list(read_images(probe_images(path, RATE), ReadReport(), **options))  # type: ignore[arg-type]
+def read(path: str, **options: Any) -> list[Frame]:
+    return list(read_images(probe_images(path, RATE), ReadReport(), ReadOptions(**options)))
 
 
 def rgb(
@@ -113,7 +114,7 @@ def test_trim_and_cancel(tmp_path: Path) -> None:
     times = [f.time for f in read(folder, start=2 / RATE, end=5 / RATE)]
     assert times == [k / RATE for k in (2, 3, 4)]
     with pytest.raises(Cancelled):
-        read(folder, cancelled=lambda: True)
+        list(read_images(probe_images(folder, RATE), ReadReport(), cancelled=lambda: True))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_one_broken_picture_is_an_error_or_held_over(tmp_path: Path, suffix: str
     with pytest.raises(InputError, match=rf"frame2\{suffix}.*2 of 5.*--keep-going"):
         list(read_images(film, ReadReport()))
     report = ReadReport()
-    frames = list(read_images(film, report, keep_going=True))
+    frames = list(read_images(film, report, ReadOptions(keep_going=True)))
     assert [f.lost for f in frames] == [False, False, True, False, False]
     assert [f.time for f in frames] == [k / RATE for k in range(5)]
     assert frames[2].same_picture(frames[1])
@@ -203,7 +204,7 @@ def test_nothing_to_hold_before_a_broken_first_picture(tmp_path: Path) -> None:
     film = probe_images(str(tmp_path), RATE)
     assert any("frame0.png" in problem for problem in film.problems)
     with pytest.raises(InputError, match="no picture before it"):
-        list(read_images(film, ReadReport(), keep_going=True))
+        list(read_images(film, ReadReport(), ReadOptions(keep_going=True)))
 
 
 def test_none_can_be_read(tmp_path: Path) -> None:
@@ -243,10 +244,10 @@ def test_transparency_is_refused_or_dropped(tmp_path: Path) -> None:
     rgb(tmp_path / "1.png", (9, 8, 7, 255), mode="RGBA")
     rgb(tmp_path / "2.png", (9, 8, 7, 254), mode="RGBA")
     film = probe_images(str(tmp_path), RATE)
-    assert film.alpha
+    assert film.has_alpha
     with pytest.raises(InputError, match=r"picture 2 is transparent.*--drop-alpha"):
         list(read_images(film, ReadReport()))
-    assert [int(f.planes[2][0, 0]) for f in read_images(film, ReadReport(), drop_alpha=True)] == [7, 7]
+    assert [int(f.planes[2][0, 0]) for f in read_images(film, ReadReport(), ReadOptions(drop_alpha=True))] == [7, 7]
 
 
 @pytest.mark.parametrize(
@@ -328,13 +329,13 @@ def test_a_layout_that_a_type_does_not_hold_is_refused(tmp_path: Path, suffix: s
 
 
 def test_tags_of_pictures_survive(tmp_path: Path) -> None:
-    tagged = image_colour(RGB16, Colour("bt2020", False, tag_primaries=9, tag_transfer=16, tag_matrix=9, tag_range=1))
+    tagged = image_colour(RGB16, Colour("bt2020", False, tags=ColourTags(matrix=9, range=1, primaries=9, transfer=16)))
     writer = ImageWriter(f"{tmp_path}/out/", RGB16, tagged, width=61, height=37)
     writer.write(frame(RGB16))
     writer.finish()
     writer.commit()
     found = probe_images(f"{tmp_path}/out", RATE).colour
-    assert (found.matrix, found.tag_primaries, found.tag_transfer) == ("rgb", 9, 16)
+    assert (found.matrix, found.tags.primaries, found.tags.transfer) == ("rgb", 9, 16)
 
 
 def test_existing_pictures_are_safe(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from midframe.video.colour import to_rgb, to_tensors
+from midframe.video.colour import planes_to_rgb, planes_to_tensors
 from midframe.video.frame import Frame
 from midframe.video.probe import Film
 
@@ -26,7 +26,7 @@ def frame_to_rgb(frame: Frame, film: Film, size_limit: tuple[int, int]) -> RgbPi
     bilinear filter; values are rounded once. Non-square pixels are left as they are coded, because a network sees
     them so when it converts a film.
     """
-    rgb = rotate_upright(to_rgb(to_tensors(frame.planes), frame.layout, film.colour), film.display_matrix)
+    rgb = rotate_upright(planes_to_rgb(planes_to_tensors(frame.planes), frame.layout, film.colour), film.display_matrix)
     width, height = output_size(rgb.shape[2], rgb.shape[1], size_limit)
     if (height, width) != rgb.shape[1:]:
         rgb = F.interpolate(rgb[None], (height, width), mode="bilinear", antialias=True, align_corners=False)[0]

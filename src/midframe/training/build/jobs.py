@@ -122,12 +122,12 @@ def clip_jobs(probe: ProbeJob, properties: Mapping[str, Any], clips_per_job: int
 def _probe(job: ProbeJob) -> dict[str, Any]:
     """Return the film's status and properties."""
     from midframe.training.build.frames import output_size, swaps_axes
-    from midframe.video.clips import open_excerpts
+    from midframe.video.clips import open_clip_reader
 
     _require_file(job.path)
     try:
-        with open_excerpts(job.path) as opened:
-            film, length, start = opened.film, opened.length, opened.start
+        with open_clip_reader(job.path) as opened:
+            film, length, start = opened.film, opened.duration, opened.start
     except Exception as error:
         return {"status": "broken", "reason": _one_line(error, job.path)}
     shown_size = (film.height, film.width) if swaps_axes(film.display_matrix) else (film.width, film.height)
@@ -159,14 +159,14 @@ def _search_clips(job: ClipJob, stopwatch: Stopwatch) -> Iterator[tuple[dict[str
     If the film cannot be read any further, the remaining clips are reported with the error as their reason.
     """
     from midframe.training.build.windows import find_window
-    from midframe.video.clips import open_excerpts
+    from midframe.video.clips import open_clip_reader
 
     _require_file(job.path)
     done = 0
     try:
         with stopwatch("all"), ExitStack() as stack:
             with stopwatch("decode"):
-                film = stack.enter_context(open_excerpts(job.path))
+                film = stack.enter_context(open_clip_reader(job.path))
             for start, end in job.clips:
                 number = job.first + done
                 found = find_window(film, start, end, job.settings, stopwatch)

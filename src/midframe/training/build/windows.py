@@ -20,7 +20,7 @@ from midframe.training.build.rejection import (
 )
 from midframe.training.build.settings import DatasetSettings
 from midframe.training.build.stopwatch import Stopwatch
-from midframe.video.clips import ExcerptReport, Excerpts
+from midframe.video.clips import ClipReader, ClipReport
 from midframe.video.cuts import Thumbnail, distance, thumbnail
 from midframe.video.frame import Frame
 
@@ -38,13 +38,13 @@ class ClipResult:
 
 
 def find_window(
-    film: Excerpts, start: Fraction, end: Fraction, settings: DatasetSettings, stopwatch: Stopwatch
+    film: ClipReader, start: Fraction, end: Fraction, settings: DatasetSettings, stopwatch: Stopwatch
 ) -> ClipResult:
     """Decode a clip until a window of consecutive frames passes all limits, and return that window.
 
     start, end: of the clip, in seconds of the film's time.
     """
-    decoding = ExcerptReport()
+    decoding = ClipReport()
     report = clip_report(start, end)
     window: list[_Candidate] = []
     frame_count = 0
@@ -73,7 +73,7 @@ def find_window(
 
 def thumbnail_of(frame: Frame) -> Thumbnail:
     """Return a decoded frame as the cut detector compares it: a small picture of its luma (green for RGB)."""
-    return thumbnail(frame.planes[1 if frame.layout.family == "rgb" else 0], frame.layout.depth)
+    return thumbnail(frame.luma, frame.layout.depth)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Candidate:
 
 
 def _measure_frame(
-    frame: Frame, film: Excerpts, previous: _Candidate | None, settings: DatasetSettings, stopwatch: Stopwatch
+    frame: Frame, film: ClipReader, previous: _Candidate | None, settings: DatasetSettings, stopwatch: Stopwatch
 ) -> _Candidate:
     """Convert a decoded frame to RGB and compute its statistics."""
     with stopwatch("convert"):
@@ -132,7 +132,7 @@ def _window_scores(window: Sequence[_Candidate]) -> dict[str, Any]:
     }
 
 
-def _decoding_problem(decoding: ExcerptReport) -> str | None:
+def _decoding_problem(decoding: ClipReport) -> str | None:
     """Return why the clip must not be used, or None."""
     if decoding.damaged or decoding.messages:
         return f"damaged: {next(iter(decoding.messages), 'a picture is marked as corrupt')}"

@@ -12,15 +12,14 @@ import av
 import av.error
 
 from midframe.errors import InputError, error_reason
-from midframe.video.colour import understand
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
 from midframe.video.images.headers import ImageHeader, read_image_header
 from midframe.video.images.names import image_name, image_number, list_images, split_pattern
-from midframe.video.images.sequence import DecodedImage, read_image_frames
-from midframe.video.pixels import has_alpha, layout_of, planes_of
-from midframe.video.probe import Film
-from midframe.video.reader import ReadReport
+from midframe.video.images.sequence import read_image_frames
+from midframe.video.pixels import DecodedPlanes, has_alpha, layout_of_format, planes_of
+from midframe.video.probe import Film, colour_of_frame
+from midframe.video.reader import DEFAULT_OPTIONS, ReadOptions, ReadReport
 
 
 def probe_images(path: str, rate: Fraction) -> Film:
@@ -54,47 +53,32 @@ def probe_images(path: str, rate: Fraction) -> Film:
         problems.append(f"{broken - 3} more pictures cannot be read")
     picture = next(picture for file in files if (picture := _decodable(file, first.codec)) is not None)
     name = picture.format.name
-    layout = layout_of(name)
+    layout = layout_of_format(name)
     if layout is None:
         raise InputError(f"{files[0]}: the pixel format {name} ({first.describe()}) is not one that Midframe reads")
-    colour = understand(
-        layout,
-        height=picture.height,
-        codec=first.codec,
-        full_range_format=name.startswith("yuvj"),
-        matrix=int(picture.colorspace),
-        colour_range=int(picture.color_range),
-        primaries=int(picture.color_primaries),
-        transfer=int(picture.color_trc),
-    )
     return Film(
         path=path,
         container="images",
-        index=0,
+        stream_index=0,
         codec=first.codec,
         width=picture.width,
         height=picture.height,
         pixel_format=name,
         layout=layout,
-        colour=colour,
+        colour=colour_of_frame(picture, layout, first.codec),
         time_base=1 / rate,
         rate=rate,
         last_duration=1 / rate,
         ticks=array("q", range(len(files))),
-        alpha=has_alpha(name),
+        has_alpha=has_alpha(name),
         problems=tuple(problems),
-        size=sum(file.stat().st_size for file in files),
     )
 
 
 def read_images(
     film: Film,
     report: ReadReport,
-    *,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-    keep_going: bool = False,
-    drop_alpha: bool = False,
+    options: ReadOptions = DEFAULT_OPTIONS,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Frame]:
     """Decode the pictures of a probed film with start <= time < end; the contract of `reader.read_frames`."""
@@ -102,7 +86,7 @@ def read_images(
     if film.ticks is None or len(files) != len(film.ticks):
         raise InputError(f"{film.path}: the number of pictures has changed since they were looked at")
 
-    def load(k: int) -> DecodedImage:
+    def load(k: int) -> DecodedPlanes:
         picture = decode_image(files[k], film.codec)
         found = (picture.width, picture.height, picture.format.name)
         if found != (film.width, film.height, film.pixel_format):
@@ -111,16 +95,7 @@ def read_images(
 
     with DamageLog({film.codec}) as log:
         try:
-            yield from read_image_frames(
-                film,
-                report,
-                load,
-                start=start,
-                end=end,
-                keep_going=keep_going,
-                drop_alpha=drop_alpha,
-                cancelled=cancelled,
-            )
+            yield from read_image_frames(film, report, load, options, cancelled)
         finally:
             report.messages.update(log.messages)
 

@@ -5,28 +5,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
-
-import numpy as np
 
 from midframe.errors import Cancelled, InputError
-from midframe.video.frame import Frame, Layout, Plane
+from midframe.video.frame import Frame
+from midframe.video.pixels import DecodedPlanes, has_transparent_pixels
 from midframe.video.probe import Film
-from midframe.video.reader import ReadReport
-
-DecodedImage = tuple[tuple[Plane, ...], Layout, Plane | None]
-"""Planes, their layout, and the alpha plane where there is one."""
+from midframe.video.reader import ReadOptions, ReadReport
 
 
 def read_image_frames(
     film: Film,
     report: ReadReport,
-    load: Callable[[int], DecodedImage],
-    *,
-    start: Fraction | None,
-    end: Fraction | None,
-    keep_going: bool,
-    drop_alpha: bool,
+    load: Callable[[int], DecodedPlanes],
+    options: ReadOptions,
     cancelled: Callable[[], bool],
 ) -> Iterator[Frame]:
     """The frames of a film with start <= time < end, each from `load(k)`, which raises `InputError` for a broken one.
@@ -36,8 +27,8 @@ def read_image_frames(
     """
     ticks, base = film.ticks, film.time_base
     assert ticks is not None
-    first = bisect_left(ticks, start / base) if start is not None else 0
-    stop = bisect_left(ticks, end / base) if end is not None else len(ticks)
+    first = bisect_left(ticks, options.start / base) if options.start is not None else 0
+    stop = bisect_left(ticks, options.end / base) if options.end is not None else len(ticks)
     previous: Frame | None = None
     for k in range(first, stop):
         if cancelled():
@@ -47,7 +38,7 @@ def read_image_frames(
         try:
             planes, layout, alpha = load(k)
         except InputError as error:
-            if not keep_going:
+            if not options.keep_going:
                 held = "; --keep-going holds the picture before it" if previous else ""
                 raise InputError(f"{error}; {report.frames} of {len(ticks)} pictures were read{held}") from None
             if previous is None:
@@ -57,11 +48,7 @@ def read_image_frames(
             previous = replace(previous, time=time, duration=duration, lost=True)
             yield previous
             continue
-        if (
-            alpha is not None
-            and not drop_alpha
-            and int(np.min(alpha)) < np.iinfo(alpha.dtype).max >> (alpha.dtype.itemsize * 8 - layout.depth)
-        ):
+        if alpha is not None and not options.drop_alpha and has_transparent_pixels(alpha, layout.depth):
             raise InputError(
                 f"{film.path}: picture {k + 1} is transparent in places, and made frames have no transparency; "
                 "--drop-alpha leaves it out"

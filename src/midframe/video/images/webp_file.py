@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from midframe.errors import InputError
 from midframe.video.images.animation import ANIMATION_LAYOUT
-from midframe.video.images.sequence import DecodedImage
+from midframe.video.pixels import DecodedPlanes
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def open_webp(file: WebpFile, path: str) -> Image.Image:
         raise InputError(f"{path} is not a film that can be read: {error}") from None
 
 
-def decode_webp_frame(image: Image.Image, index: int, path: str) -> DecodedImage:
+def decode_webp_frame(image: Image.Image, index: int, path: str) -> DecodedPlanes:
     """Decode a frame (from 0) of an opened WebP. Raises `InputError` if it is damaged."""
     try:
         image.seek(index)
@@ -74,4 +74,4 @@ def decode_webp_frame(image: Image.Image, index: int, path: str) -> DecodedImage
         raise InputError(f"{path}: frame {index + 1} cannot be decoded: {error}") from None
     planes = tuple(np.ascontiguousarray(pixels[..., channel]) for channel in range(3))
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
-    return planes, ANIMATION_LAYOUT, alpha
+    return DecodedPlanes(planes, ANIMATION_LAYOUT, alpha)

@@ -9,13 +9,13 @@ from itertools import accumulate
 from pathlib import Path
 
 from midframe.errors import InputError
-from midframe.video.colour import understand
+from midframe.video.colour import colour_of_stream
 from midframe.video.frame import Frame
 from midframe.video.images.animation import ANIMATION_LAYOUT
 from midframe.video.images.sequence import read_image_frames
 from midframe.video.images.webp_file import decode_webp_frame, open_webp, parse_webp
 from midframe.video.probe import Film
-from midframe.video.reader import ReadReport
+from midframe.video.reader import DEFAULT_OPTIONS, ReadOptions, ReadReport
 
 
 def probe_webp(path: str, rate: Fraction = Fraction(25)) -> Film:
@@ -43,50 +43,42 @@ def probe_webp(path: str, rate: Fraction = Fraction(25)) -> Film:
     return Film(
         path=path,
         container="webp",
-        index=0,
+        stream_index=0,
         codec="webp",
         width=width,
         height=height,
         pixel_format="rgba" if mode == "RGBA" else "rgb24",
         layout=ANIMATION_LAYOUT,
-        colour=understand(ANIMATION_LAYOUT, height=height, codec="webp"),
+        colour=colour_of_stream(ANIMATION_LAYOUT, height=height, codec="webp"),
         time_base=Fraction(1, 1000),
         rate=Fraction(1000 * len(ticks), total) if total else rate,
         last_duration=last,
         ticks=ticks,
-        duplicates=len(starts) - len(ticks),
-        alpha=mode == "RGBA",
+        duplicate_frames=len(starts) - len(ticks),
+        has_alpha=mode == "RGBA",
         problems=() if file.complete else (cut,),
         ends_early=not file.complete,
-        size=len(data),
     )
 
 
 def read_webp(
     film: Film,
     report: ReadReport,
-    *,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-    keep_going: bool = False,
-    drop_alpha: bool = False,
+    options: ReadOptions = DEFAULT_OPTIONS,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Frame]:
     """Decode the frames of a probed WebP with start <= time < end. The contract is that of `reader.read_frames`."""
-    if film.ends_early and not keep_going and (end is None or film.last_time < end):
+    if film.ends_early and not options.keep_going and (options.end is None or film.last_time < options.end):
         raise InputError(f"{film.path}: {film.problems[0]}; --keep-going converts what is there")
     file = parse_webp(Path(film.path).read_bytes(), film.path)
     # Of several frames at one time the first is taken: each frame that follows a frame with a duration.
     indices = [k for k, duration in enumerate((1, *file.durations[:-1])) if duration > 0]
-    report.dropped += film.duplicates
+    report.dropped += film.duplicate_frames
     with open_webp(file, film.path) as image:
         yield from read_image_frames(
             film,
             report,
             lambda k: decode_webp_frame(image, indices[k], film.path),
-            start=start,
-            end=end,
-            keep_going=keep_going,
-            drop_alpha=drop_alpha,
-            cancelled=cancelled,
+            options,
+            cancelled,
         )

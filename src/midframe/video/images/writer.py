@@ -159,7 +159,14 @@ def image_colour(layout: Layout, colour: Colour) -> Colour:
     """
     name = "bt601" if layout.family == "yuv" else layout.family
     matrix = {"yuv": 5, "rgb": 0, "gray": 2}[layout.family]
-    return replace(colour, matrix=name, full_range=True, siting="centre", guessed=(), tag_matrix=matrix, tag_range=2)
+    return replace(
+        colour,
+        matrix=name,
+        full_range=True,
+        siting="centre",
+        guessed=(),
+        tags=replace(colour.tags, matrix=matrix, range=2),
+    )
 
 
 def count_frames(path: Path) -> int:
@@ -219,8 +226,8 @@ def _to_picture(frame: Frame, colour: Colour, pixel_format: str) -> av.VideoFram
     """Return a frame in the pixel format of an encoder, with the tags of a colour."""
     picture = frame_of(frame.planes, frame.layout, pixel_format)
     picture.pts, picture.time_base = None, Fraction(1, 25)
-    picture.colorspace, picture.color_range = colour.tag_matrix, 2
-    picture.color_primaries, picture.color_trc = colour.tag_primaries, colour.tag_transfer
+    picture.colorspace, picture.color_range = colour.tags.matrix, 2
+    picture.color_primaries, picture.color_trc = colour.tags.primaries, colour.tags.transfer
     return picture
 
 
