@@ -94,7 +94,7 @@ def test_streams_keep_their_metadata_and_dispositions(film_factory: Factory, tmp
 
 def test_all_streams_are_shifted_by_the_start_of_the_film(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(FILM, ".mkv")
-    remux(source, tmp_path / "out.mkv", Timeline(Fraction(0), start=SECOND / 8))
+    remux(source, tmp_path / "out.mkv", Timeline(Fraction(0), output_start=SECOND / 8))
     for before, after in zip(packets(source)[1:], packets(tmp_path / "out.mkv"), strict=True):
         assert shifted(after, Fraction(0)) == shifted(before, SECOND / 8)
 
@@ -118,7 +118,7 @@ def test_packets_are_written_up_to_a_time(film_factory: Factory) -> None:
 def test_only_packets_wholly_inside_a_trimmed_film_are_copied(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(FILM, ".mkv")
     start, end = Fraction(3, 10), Fraction(6, 5)
-    timeline = Timeline(origin=start, start=Fraction(0), trimmed=True, end=end)
+    timeline = Timeline(source_start=start, output_start=Fraction(0), start_trimmed=True, end=end)
     remux(source, tmp_path / "out.mkv", timeline)
     audio = packets(tmp_path / "out.mkv")[0]
     inside = [
@@ -131,7 +131,7 @@ def test_only_packets_wholly_inside_a_trimmed_film_are_copied(film_factory: Fact
 
 
 def test_subtitles_are_clipped_to_a_trimmed_film(film_factory: Factory, tmp_path: Path) -> None:
-    timeline = Timeline(origin=Fraction(3, 10), start=Fraction(0), trimmed=True, end=Fraction(6, 5))
+    timeline = Timeline(source_start=Fraction(3, 10), output_start=Fraction(0), start_trimmed=True, end=Fraction(6, 5))
     remux(film_factory(FILM, ".mkv"), tmp_path / "out.mkv", timeline)
     wanted = [(0, Fraction(1, 5), "first"), (Fraction(7, 10), Fraction(9, 10), "second")]
     assert subtitle_lines(tmp_path / "out.mkv") == wanted
@@ -140,13 +140,13 @@ def test_subtitles_are_clipped_to_a_trimmed_film(film_factory: Factory, tmp_path
 def test_lines_clipped_to_one_start_get_different_times(film_factory: Factory, tmp_path: Path) -> None:
     lines = tuple((SECOND / 4 + k * SECOND / 100, 3 * SECOND / 2, str(k)) for k in range(3))
     source = film_factory(Film(frames=48, width=64, height=48, subtitles=(SubtitleTrack(lines),)), ".mkv")
-    remux(source, tmp_path / "out.mkv", Timeline(origin=SECOND / 2, start=Fraction(0), trimmed=True))
+    remux(source, tmp_path / "out.mkv", Timeline(source_start=SECOND / 2, output_start=Fraction(0), start_trimmed=True))
     found = subtitle_lines(tmp_path / "out.mkv")
     assert [(start, text) for start, _, text in found] == [(Fraction(k, 1000), str(k)) for k in range(3)]
 
 
 def test_slow_motion_stretches_times_and_durations(film_factory: Factory, tmp_path: Path) -> None:
-    timeline = Timeline(Fraction(0), Fraction(0), slow=3)
+    timeline = Timeline(Fraction(0), Fraction(0), slowdown=3)
     counted = remux(film_factory(FILM, ".mkv"), tmp_path / "out.mkv", timeline, audio="drop")
     assert set(counted) == {SUBTITLES}
     wanted = [(3 * start, 3 * end, text) for start, end, text in LINES]
@@ -154,7 +154,7 @@ def test_slow_motion_stretches_times_and_durations(film_factory: Factory, tmp_pa
 
 
 def test_slow_motion_stretches_audio(film_factory: Factory, tmp_path: Path) -> None:
-    timeline = Timeline(Fraction(0), Fraction(0), slow=3)
+    timeline = Timeline(Fraction(0), Fraction(0), slowdown=3)
     counted = remux(film_factory(FILM, ".mkv"), tmp_path / "out.mkv", timeline, audio="stretch")
     with av.open(str(tmp_path / "out.mkv")) as film:
         samples = sum(frame.samples for frame in film.decode(audio=0))
@@ -192,7 +192,7 @@ def test_attachments_and_cover_art_become_attachments(film_factory: Factory, tmp
 
 def test_cover_art_is_copied_without_a_time_into_mp4(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(frames=24, width=64, height=48, cover=True, audio=(AudioTrack(codec="aac"),))
-    remux(film_factory(film, ".mp4"), tmp_path / "out.mp4", Timeline(Fraction(0), start=SECOND))
+    remux(film_factory(film, ".mp4"), tmp_path / "out.mp4", Timeline(Fraction(0), output_start=SECOND))
     with av.open(str(tmp_path / "out.mp4")) as out:
         (cover,) = out.streams.video
         assert cover.disposition & Disposition.attached_pic

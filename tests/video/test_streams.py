@@ -177,14 +177,14 @@ CHAPTERS = Film(
 
 def test_chapters_are_stretched_with_the_film(film_factory: Factory) -> None:
     film = probe(film_factory(CHAPTERS, ".mp4"))
-    chapters = chapters_for(film, container_named("mp4"), Timeline(Fraction(0), Fraction(0), slow=3))
+    chapters = chapters_for(film, container_named("mp4"), Timeline(Fraction(0), Fraction(0), slowdown=3))
     spans = [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]["title"]) for c in chapters]
     assert spans == [(0, 3, "one"), (3, 6, "two")]
 
 
 def test_chapters_are_clipped_to_the_converted_part(film_factory: Factory) -> None:
     film = probe(film_factory(CHAPTERS, ".mp4"))
-    timeline = Timeline(origin=SECOND / 4, start=Fraction(0), trimmed=True, end=SECOND / 2)
+    timeline = Timeline(source_start=SECOND / 4, output_start=Fraction(0), start_trimmed=True, end=SECOND / 2)
     (chapter,) = chapters_for(film, container_named("mp4"), timeline)
     assert (chapter["start"] * chapter["time_base"], chapter["end"] * chapter["time_base"]) == (0, SECOND / 4)
 

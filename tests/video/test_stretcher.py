@@ -72,7 +72,7 @@ def pitch_of(samples: np.ndarray, rate: int) -> float:
 
 
 def slow(factor: int, start: Fraction = Fraction(0)) -> Timeline:
-    return Timeline(Fraction(0), start, slow=factor)
+    return Timeline(Fraction(0), start, slowdown=factor)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 8])
@@ -91,7 +91,7 @@ def test_first_sample_is_at_its_output_time(film_factory: Factory) -> None:
 
 
 def test_audio_before_the_output_starts_at_zero(film_factory: Factory) -> None:
-    timeline = Timeline(origin=Fraction(1, 2), start=Fraction(0), slow=2)
+    timeline = Timeline(source_start=Fraction(1, 2), output_start=Fraction(0), slowdown=2)
     _, start, _ = decode(stretch(film_factory(tone(), ".mkv"), timeline)[1])
     assert start == 0
 

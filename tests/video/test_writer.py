@@ -17,12 +17,12 @@ from av.stream import Disposition
 
 from films import AudioTrack, Film, packets, read_frames, read_times
 from midframe.errors import OutputError, SettingError
-from midframe.video.colour import Colour
+from midframe.video.colour import Colour, ColourTags
 from midframe.video.containers import Container, container_named
 from midframe.video.encoders import Encoder, EncoderRequest, choose_encoder
 from midframe.video.frame import Frame, Layout
 from midframe.video.pixels import planes_of
-from midframe.video.probe import Hdr, probe
+from midframe.video.probe import HdrMetadata, probe
 from midframe.video.remuxer import Remuxer
 from midframe.video.streams import plan_streams
 from midframe.video.timeline import Timeline
@@ -36,7 +36,7 @@ RATE = Fraction(24000, 1001)
 
 
 def output_format(container: Container = MATROSKA, encoder: str = "ffv1", layout: Layout = YUV420) -> OutputFormat:
-    chosen = choose_encoder(container, layout, COLOUR, Hdr(), EncoderRequest(encoder=encoder))
+    chosen = choose_encoder(container, layout, COLOUR, HdrMetadata(), EncoderRequest(encoder=encoder))
     return OutputFormat(container, chosen, layout, COLOUR, 64, 48, rate=RATE, time_base=1 / RATE)
 
 
@@ -115,7 +115,7 @@ def test_small_frames_are_padded_with_their_last_column_and_row(tmp_path: Path, 
 def test_description_of_the_picture_is_written(tmp_path: Path, no_streams: Remuxer) -> None:
     form = replace(
         output_format(MP4, "libx265"),
-        colour=Colour("bt2020", False, tag_matrix=9, tag_range=1, tag_primaries=9, tag_transfer=16),
+        colour=Colour("bt2020", full_range=False, tags=ColourTags(9, 1, 9, 16)),
         aspect=Fraction(16, 11),
         metadata={"title": "Film", "com.example.place": "here"},
         stream_metadata={"language": "deu"},
