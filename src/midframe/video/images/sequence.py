@@ -1,4 +1,4 @@
-"""Reading a film whose frames are pictures apart from each other: a folder of pictures, an animated WebP."""
+"""Read films whose frames are stored independently of each other: image sequences and animated WebP."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from midframe.video.reader import ReadOptions, ReadReport
 def read_image_frames(
     film: Film,
     report: ReadReport,
-    load: Callable[[int], DecodedPlanes],
+    decode: Callable[[int], DecodedPlanes],
     options: ReadOptions,
     cancelled: Callable[[], bool],
 ) -> Iterator[Frame]:
-    """The frames of a film with start <= time < end, each from `load(k)`, which raises `InputError` for a broken one.
+    """Decode the frames of a film with start <= time < end, each on its own, by `decode(index)`.
 
-    The contract of `reader.read_frames`: a broken picture is an error, or with `keep_going` the picture before it
-    stands in (`Frame.lost`); transparency is an error unless it is dropped.
+    The contract is that of `reader.read_frames`. `decode` raises `InputError` for a damaged image. That ends the film
+    with this error, or, with `keep_going`, the image before it takes its place (`Frame.lost`). Transparent pixels
+    raise `InputError` unless alpha is dropped.
     """
     ticks, base = film.ticks, film.time_base
     assert ticks is not None
     first = bisect_left(ticks, options.start / base) if options.start is not None else 0
     stop = bisect_left(ticks, options.end / base) if options.end is not None else len(ticks)
     previous: Frame | None = None
-    for k in range(first, stop):
+    for index in range(first, stop):
         if cancelled():
             raise Cancelled("stopped")
-        time = ticks[k] * base
-        duration = ticks[k + 1] * base - time if k + 1 < len(ticks) else film.last_duration
+        time = ticks[index] * base
+        duration = ticks[index + 1] * base - time if index + 1 < len(ticks) else film.last_duration
         try:
-            planes, layout, alpha = load(k)
+            planes, layout, alpha = decode(index)
         except InputError as error:
             if not options.keep_going:
-                held = "; --keep-going holds the picture before it" if previous else ""
-                raise InputError(f"{error}; {report.frames} of {len(ticks)} pictures were read{held}") from None
+                advice = "; --keep-going holds the picture before it" if previous else ""
+                raise InputError(f"{error}; {report.frames} of {len(ticks)} pictures were read{advice}") from None
             if previous is None:
                 raise InputError(f"{error}; there is no picture before it that --keep-going could hold") from None
             report.lost += 1
@@ -50,7 +51,7 @@ def read_image_frames(
             continue
         if alpha is not None and not options.drop_alpha and has_transparent_pixels(alpha, layout.depth):
             raise InputError(
-                f"{film.path}: picture {k + 1} is transparent in places, and made frames have no transparency; "
+                f"{film.path}: picture {index + 1} is transparent in places, and made frames have no transparency; "
                 "--drop-alpha leaves it out"
             )
         report.frames += 1
