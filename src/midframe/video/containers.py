@@ -42,6 +42,7 @@ class Container:
     """The name used in messages to the user."""
 
     writer: Writer = "ffmpeg"
+    """Which writer of Midframe writes it."""
 
     default_encoders: tuple[str, ...] = ("libx264", "libx264rgb", "libx265", "ffv1")
     """Encoders for pictures of 8 bits; the first that takes the film's pixel format is used."""
@@ -89,6 +90,7 @@ class Container:
     """How cover art is stored: as a video stream (MJPEG, PNG or BMP), as an attachment, or not at all."""
 
     attachments: bool = False
+    """Whether attachments (fonts, for example) are stored."""
 
     text_subtitles: str | None = None
     """The codec to which SubRip and mov_text subtitles are converted losslessly; None: they are not converted."""

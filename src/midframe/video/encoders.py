@@ -172,10 +172,8 @@ _PRESETS = {
     "prores_ks": _Presets("profile", "hq", ("proxy", "lt", "standard", "hq", "4444", "4444xq")),
 }
 
-_QUANTISER_CONTROLLED = (
-    *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "msmpeg4v2", "msmpeg4", "h263p", "flv", "wmv2"),
-)
-"""Encoders that aim at 200 kbit/s unless they are given a fixed quantiser."""
+_FIXED_QUANTISER = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "msmpeg4v2", "msmpeg4", "h263p", "flv", "wmv2")
+"""Encoders that are given the fixed quantiser 2; without one they aim at 200 kbit/s."""
 
 _LAMBDA_PER_QUANTISER = 118
 """FFmpeg's FF_QP2LAMBDA: `global_quality` is the quantiser times this."""
@@ -222,7 +220,7 @@ def _options(name: str, colour: Colour, hdr: HdrMetadata, request: EncoderReques
     options = {**_quality_options(name, request.crf), **_preset_options(name, request.preset)}
     if name == "libvpx-vp9":
         options |= {"b": "0", "row-mt": "1", "deadline": "good"}
-    if name in _QUANTISER_CONTROLLED:
+    if name in _FIXED_QUANTISER:
         options |= {"flags": "+qscale", "global_quality": str(2 * _LAMBDA_PER_QUANTISER)}
     if name == "ffv1":
         options |= {"level": "3", "slicecrc": "1"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from midframe.errors import OutputError
 from midframe.files import write_error
 from midframe.video.frame import Frame
+
+T = TypeVar("T")
 
 
 class Sink(Protocol):
@@ -55,3 +58,20 @@ def put_in_place(part: Path, target: str | Path, overwrite: bool) -> None:
         part.replace(target)
     except OSError as error:
         raise write_error(target, error) from None
+
+
+def pick(items: Iterable[T], indices: Sequence[int], path: Path) -> Iterator[T]:
+    """Yield the items of an output file with the given indices, which rise from 0, in one pass.
+
+    Raises `OutputError`, naming the file, if there are too few items.
+    """
+    wanted = iter(indices)
+    index = next(wanted, None)
+    for number, item in enumerate(items):
+        if index is None:
+            return
+        if number == index:
+            yield item
+            index = next(wanted, None)
+    if index is not None:
+        raise OutputError(f"{path} has no frame {index}")

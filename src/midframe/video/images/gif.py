@@ -14,6 +14,7 @@ from midframe.errors import OutputError
 from midframe.video.frame import Frame, Plane
 from midframe.video.images.animation import ANIMATION_LAYOUT, AnimationFormat, AnimationWriter
 from midframe.video.pixels import planes_of
+from midframe.video.sink import pick
 
 MAX_GIF_SIDE = 65535
 """The largest width and height of a GIF, in pixels."""
@@ -85,18 +86,10 @@ def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
 
     Raises `OutputError` if there is no frame of that index.
     """
-    wanted = iter(indices)
-    index = next(wanted, None)
     with av.open(str(path), format="gif", options=_EXACT_TIMES) as container:
-        for decoded, picture in enumerate(container.decode(video=0)):
-            if index is None:
-                return
-            if decoded == index:
-                planes = tuple(plane.copy() for plane in planes_of(picture)[0])
-                yield Frame(planes, ANIMATION_LAYOUT, (picture.pts or 0) * Fraction(picture.time_base or 1))
-                index = next(wanted, None)
-    if index is not None:
-        raise OutputError(f"{path} has no frame {index}")
+        for picture in pick(container.decode(video=0), indices, path):
+            planes = tuple(plane.copy() for plane in planes_of(picture).planes)
+            yield Frame(planes, ANIMATION_LAYOUT, (picture.pts or 0) * Fraction(picture.time_base or 1))
 
 
 _EXACT_TIMES = {"min_delay": "0"}

@@ -71,4 +71,4 @@ def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
         for index in indices:
             if index >= len(times):
                 raise OutputError(f"{path} has no frame {index}")
-            yield Frame(decode_webp_frame(image, index, str(path))[0], ANIMATION_LAYOUT, times[index])
+            yield Frame(decode_webp_frame(image, index, str(path)).planes, ANIMATION_LAYOUT, times[index])

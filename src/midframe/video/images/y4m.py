@@ -19,7 +19,7 @@ from midframe.files import part_path, write_error
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.pixels import planes_of
-from midframe.video.sink import check_target, put_in_place
+from midframe.video.sink import check_target, pick, put_in_place
 
 FRAME_HEADER = b"FRAME\n"
 """What precedes the samples of each frame."""
@@ -160,23 +160,15 @@ def decode_frames(path: Path, indices: Sequence[int]) -> Iterator[Frame]:
 
     Raises `OutputError` if there is no frame of that index.
     """
-    wanted = iter(indices)
-    index = next(wanted, None)
     with av.open(str(path), format="yuv4mpegpipe") as container:
-        stream = container.streams.video[0]
-        for number, packet in enumerate(container.demux(stream)):
-            if index is None:
-                return
-            if number == index and packet.size:
-                picture = next(iter(packet.decode()))
-                assert picture.pts is not None
-                assert picture.time_base is not None
-                planes, layout, _ = planes_of(picture)
-                planes = tuple(plane.copy() for plane in planes)
-                yield Frame(planes, layout, picture.pts * Fraction(picture.time_base))
-                index = next(wanted, None)
-    if index is not None:
-        raise OutputError(f"{path} has no frame {index}")
+        packets = (packet for packet in container.demux(video=0) if packet.size)
+        for packet in pick(packets, indices, path):
+            picture = next(iter(packet.decode()))
+            assert picture.pts is not None
+            assert picture.time_base is not None
+            decoded = planes_of(picture)
+            planes = tuple(plane.copy() for plane in decoded.planes)
+            yield Frame(planes, decoded.layout, picture.pts * Fraction(picture.time_base))
 
 
 _SUBSAMPLING_NAMES = {(1, 1): "420", (1, 0): "422", (0, 0): "444"}
