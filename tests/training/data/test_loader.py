@@ -12,7 +12,7 @@ from midframe.errors import SettingError
 from midframe.training.config import Config
 from midframe.training.data.batch import Batch
 from midframe.training.data.dataset import InMemoryDataset
-from midframe.training.data.loader import batches
+from midframe.training.data.loader import prefetch_batches
 from midframe.training.data.samples import make_batch
 from midframe.training.distributed import World
 from runs import GUIDED, PAPER, packed, same
@@ -21,8 +21,8 @@ ALONE = World()
 
 
 def first(count: int, data: InMemoryDataset, config: Config, seen: int = 0, world: World = ALONE) -> list[Batch]:
-    with batches(data, config, seen, world) as coming:
-        return list(islice(coming, count))
+    with prefetch_batches(data, config, seen, world) as batches:
+        return list(islice(batches, count))
 
 
 def test_batches_follow_each_other_from_where_the_run_stands() -> None:

@@ -113,5 +113,5 @@ def test_the_teacher_is_right_on_a_translation_and_knows_where_it_is_not() -> No
 
 def test_settings_replace_the_numbers_of_an_augmentation() -> None:
     assert augmentation_of(PRESETS["paper"].data).crop == 160
-    how = augmentation_of(replace(PRESETS["repository"].data, crop=96, offset=0))
-    assert (how.crop, how.offset, how.interpolation) == (96, 0, "coin")
+    augmentation = augmentation_of(replace(PRESETS["repository"].data, crop=96, offset=0))
+    assert (augmentation.crop, augmentation.offset, augmentation.interpolation) == (96, 0, "bilinear_or_area")

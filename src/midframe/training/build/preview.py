@@ -103,7 +103,8 @@ def _batch_pictures(
     columns = []
     for k, sample in enumerate(samples):
         window = torch.from_numpy(np.stack([decode(frame) for frame in sample.frames])).permute(0, 3, 1, 2)
-        frames = augment(window, generator_for(seed, 0, k), PRESETS[augmentation])[[0, len(window) // 2, -1]]
+        augmented = augment(window, generator_for(seed, 0, k), PRESETS[augmentation])
+        frames = augmented.frames[[0, len(window) // 2, -1]]
         columns.append(frames.add(0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy())
     for first in range(0, len(columns), BATCH_SIZE):
         yield np.concatenate(columns[first : first + BATCH_SIZE], 1)

@@ -1,1 +1,1 @@
-"""Data sets, samples and batches."""
+"""Training data: shards, data sets in memory, augmented samples and batches."""

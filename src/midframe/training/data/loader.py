@@ -1,9 +1,10 @@
-"""Batches made ahead of the network, in the order of the samples."""
+"""Batches made in the background while the network trains, in the order of the samples."""
 
 from __future__ import annotations
 
 import signal
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,53 +20,58 @@ from midframe.training.data.dataset import InMemoryDataset, MemoryMappedDataset
 from midframe.training.data.samples import make_batch
 from midframe.training.distributed import World
 
-AHEAD = 4
-"""Batches that are waiting for the network at most, for each that makes them."""
+PREFETCHED_BATCHES = 4
+"""Batches that wait for the network at most, for each thread or process that makes them."""
 
 
 @contextmanager
-def batches(data: InMemoryDataset, config: Config, seen: int, world: World) -> Iterator[Iterator[Batch]]:
-    """The batches of this process, without end, in a run that has seen so many samples.
+def prefetch_batches(
+    data: InMemoryDataset, config: Config, first_sample: int, world: World
+) -> Iterator[Iterator[Batch]]:
+    """Yield an endless iterator over this process's batches of a training run.
 
-    A step's samples are cut into the processes' batches. Batches are made by a thread or by `config.workers` processes
-    while the network works; neither changes what they are.
+    first_sample: the number of the run's next sample; earlier ones were used before. The samples of a step are divided
+    among the processes of `world`, a batch each. Batches are made by a thread, or by `config.workers` processes; they
+    are the same either way.
     """
-    firsts = count(seen + world.rank * config.batch, world.size * config.batch)
+    first_samples = count(first_sample + world.rank * config.batch, world.size * config.batch)
     if config.workers:
         with tempfile.TemporaryDirectory(prefix="midframe-data-") as folder:
-            stored = data.save_pixels(Path(folder) / "windows.bin")
             loader = DataLoader(
-                _Batches(stored, config),
+                _BatchDataset(data.save_pixels(Path(folder) / "windows.bin"), config),
                 batch_size=None,
-                sampler=firsts,
+                sampler=first_samples,
                 num_workers=config.workers,
-                prefetch_factor=AHEAD,
+                prefetch_factor=PREFETCHED_BATCHES,
                 multiprocessing_context="spawn",
-                worker_init_fn=_begin,
+                worker_init_fn=_initialise_worker,
             )
             yield iter(loader)
         return
     with ThreadPoolExecutor(1, "samples") as pool:
-        waiting = [pool.submit(_batch, data, config, first) for first in islice(firsts, AHEAD)]
+        pending = deque(
+            pool.submit(_batch_from, data, config, first) for first in islice(first_samples, PREFETCHED_BATCHES)
+        )
 
-        def follow() -> Iterator[Batch]:
+        def batches() -> Iterator[Batch]:
             while True:
-                batch = waiting.pop(0).result()
-                waiting.append(pool.submit(_batch, data, config, next(firsts)))
+                batch = pending.popleft().result()
+                pending.append(pool.submit(_batch_from, data, config, next(first_samples)))
                 yield batch
 
         try:
-            yield follow()
+            yield batches()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(data: InMemoryDataset, config: Config, first: int) -> Batch:
+def _batch_from(data: InMemoryDataset, config: Config, first: int) -> Batch:
+    """Make the batch of the samples from number `first` on."""
     return make_batch(data, config, range(first, first + config.batch))
 
 
-class _Batches(Dataset[Batch]):
-    """What a process that makes samples is sent: its items are batches, by the number of their first sample."""
+class _BatchDataset(Dataset[Batch]):
+    """The data set as a `DataLoader` worker sees it: item k is the batch whose first sample has number k."""
 
     def __init__(self, stored: MemoryMappedDataset, config: Config) -> None:
         self.stored, self.config = stored, config
@@ -74,10 +80,10 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, first: int) -> Batch:
         if self.data is None:
             self.data = self.stored.open()
-        return _batch(self.data, self.config, first)
+        return _batch_from(self.data, self.config, first)
 
 
-def _begin(_worker: int) -> None:
-    """A signal to the whole group is for the process that trains: it ends this one when it has stopped."""
+def _initialise_worker(_worker: int) -> None:
+    """Prepare a `DataLoader` worker: one thread, and Ctrl-C left to the training process, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -15,12 +15,12 @@ from midframe.training.data.augmentation import (
     PRESETS,
     Augmentation,
     augment,
-    choose_frames,
     generator_for,
-    plan,
+    plan_augmentation,
 )
 from midframe.training.data.batch import Batch, TrainingSample
 from midframe.training.data.dataset import InMemoryDataset
+from midframe.training.data.frame_choice import choose_frames
 from midframe.training.data.teacher_flow import estimate_teacher_flow
 from midframe.training.synthetic.scenes import draw
 
@@ -70,7 +70,7 @@ def check_windows(data: InMemoryDataset, config: Config) -> None:
     for count, *shape in sorted({tuple(window.shape) for window in data.windows}):
         used = min(count, (config.data.reach or count) + 1)
         choose_frames(used, generator, TIMES if config.data.times else MIDDLE)
-        plan((3, *shape), generator, augmentation)
+        plan_augmentation((3, *shape), generator, augmentation)
 
 
 def _film_sample(window: Tensor, config: Config, generator: Generator) -> TrainingSample:
@@ -78,23 +78,20 @@ def _film_sample(window: Tensor, config: Config, generator: Generator) -> Traini
     if config.data.reach is not None and len(window) > config.data.reach + 1:
         start = int(torch.randint(len(window) - config.data.reach, (), generator=generator))
         window = window[start : start + config.data.reach + 1]
-    chosen = choose_frames(len(window), generator, TIMES if config.data.times else MIDDLE)
-    positions = [chosen.first, chosen.target, chosen.second]
-    crops, applied = augment(
-        window[positions], generator, augmentation_of(config.data), positions=positions, return_plan=True
-    )
-    crops = crops.float()
-    size, device = crops.shape[-1], crops.device
-    time = float(1 - chosen.time if applied.reversed else chosen.time)
+    choice = choose_frames(len(window), generator, TIMES if config.data.times else MIDDLE)
+    positions = list(choice.indices)
+    augmented = augment(window[positions], generator, augmentation_of(config.data), positions=positions)
+    first, target, second = frames = augmented.frames.float()
+    size, device = frames.shape[-1], frames.device
     flow, confidence = torch.zeros(4, size, size, device=device), torch.zeros(1, size, size, device=device)
     if config.losses.teacher:
-        flow, confidence = (maps.to(device) for maps in estimate_teacher_flow(*crops.round().byte().cpu()))
-    first, target, second = crops
+        flow, confidence = (maps.to(device) for maps in estimate_teacher_flow(*frames.round().byte().cpu()))
+    time = 1 - choice.time if augmented.plan.is_time_reversed else choice.time
     return TrainingSample(
         first,
         target,
         second,
-        time=torch.tensor(time, device=device),
+        time=torch.tensor(float(time), device=device),
         flow=flow,
         flow_confidence=confidence,
         flow_is_exact=torch.tensor(0.0, device=device),

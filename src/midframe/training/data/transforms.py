@@ -1,164 +1,212 @@
-"""The steps of the augmentation: what each draws, and what it does with what was drawn.
+"""The transforms of the augmentation: resize, crop with offset, flip and colour.
 
-`draw_*` take the numbers of a step and a generator and give a plain tuple; `resample`, `Turn.apply`, `Tint.apply` do
-it to a window `[N, 3, H, W]`. So all numbers can be drawn before a pixel is touched.
+Each transform has a plan, a frozen dataclass of random numbers. `plan_*` draws the plan from a generator;
+`resize_and_crop`, `FlipPlan.apply` and `ColourPlan.apply` apply it to a window of frames `[N, 3, H, W]`. All plans of a
+sample can thus be drawn before a pixel is touched.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
 from midframe.errors import SettingError
-from midframe.training.data.resampling import Filter, Window, floating, plain_crops, resampled_crops
+from midframe.training.data.resampling import ResizeFilter, Window, crop_frames, resized_crops, to_floating
 
-Interpolation = Literal["bilinear", "coin", "antialiased"]
-Flips = Literal["paper", "repository", "free"]
+Interpolation = Literal["bilinear", "bilinear_or_area", "antialiased"]
+"""The filters of the resize; bilinear_or_area: the outer frames take either with probability ½, the middle bilinear."""
+
+FlipMode = Literal["one_axis", "one_of_three", "any"]
+"""one_axis: mirror left-right or upside-down, and reverse time with probability ½.
+one_of_three: mirror left-right, mirror upside-down, or reverse time.
+any: each of mirror left-right, mirror upside-down, transpose and reverse time, with probability ½."""
 
 
-class Size(NamedTuple):
-    """The size a window is resized to, and by which filter its middle frame and the others."""
+@dataclass(frozen=True)
+class ResizePlan:
+    """The size that the frames of a window are resized to, and the filters."""
 
     height: int
     width: int
-    middle: Filter
-    outer: Filter
+    middle_filter: ResizeFilter
+    """Of the middle frame."""
+    outer_filter: ResizeFilter
+    """Of all other frames."""
 
 
-class Place(NamedTuple):
-    """Where the middle frame's crop lies, and how far (y, x) each frame's lies from there."""
+@dataclass(frozen=True)
+class CropPlan:
+    """A square crop of each frame of a window, in the resized frames."""
 
     top: int
+    """Top row of the middle frame's crop."""
     left: int
-    crop: int
-    moves: tuple[tuple[int, int], ...]
+    """Left column of the middle frame's crop."""
+    side: int
+    """Side of the crops in pixels."""
+    offsets: tuple[tuple[int, int], ...]
+    """Offset (y, x) of each frame's crop from the middle frame's."""
 
     def corners(self) -> list[tuple[int, int]]:
-        """Top and left of each frame's crop."""
-        return [(self.top + y, self.left + x) for y, x in self.moves]
+        """Return the top-left corner (y, x) of each frame's crop."""
+        return [(self.top + y, self.left + x) for y, x in self.offsets]
 
 
-class Turn(NamedTuple):
-    """What is mirrored, in this order, and whether time is reversed."""
+@dataclass(frozen=True)
+class FlipPlan:
+    """The flips of a window, applied in the order of the fields."""
 
     left_right: bool = False
     upside_down: bool = False
-    transposed: bool = False
-    reversed: bool = False
+    transpose: bool = False
+    """Whether rows become columns."""
+    reverse_time: bool = False
 
     def apply(self, window: Tensor) -> Tensor:
-        axes = [k for k, wanted in ((-1, self.left_right), (-2, self.upside_down), (0, self.reversed)) if wanted]
+        """Flip a window."""
+        axes = [
+            axis
+            for axis, is_flipped in ((-1, self.left_right), (-2, self.upside_down), (0, self.reverse_time))
+            if is_flipped
+        ]
         window = window.flip(axes) if axes else window
-        return window.transpose(-1, -2) if self.transposed else window
+        return window.transpose(-1, -2) if self.transpose else window
 
-    def shifts(self, moves: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """How far (x, y) the content of each frame is moved, where the crops were moved by these (y, x)."""
-        across, down = 1 if self.left_right else -1, 1 if self.upside_down else -1
-        found = [(across * x, down * y) for y, x in moves]
-        found = [(y, x) for x, y in found] if self.transposed else found
-        return found[::-1] if self.reversed else found
+    def content_shifts(self, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return how far (x, y) the content of each frame of the flipped window is shifted by its crop's offset.
+
+        offsets: (y, x) of each frame's crop before the flip (`CropPlan.offsets`). A crop that moves to the right shifts
+        its content to the left.
+        """
+        sign_x, sign_y = 1 if self.left_right else -1, 1 if self.upside_down else -1
+        shifts = [(sign_x * x, sign_y * y) for y, x in offsets]
+        shifts = [(y, x) for x, y in shifts] if self.transpose else shifts
+        return shifts[::-1] if self.reverse_time else shifts
 
 
-class Tint(NamedTuple):
-    """What is added (1.0: all of 255), the factor about the middle gray, the exponent, which channel comes where."""
+@dataclass(frozen=True)
+class ColourPlan:
+    """A change of colour, the same for all frames: gamma, contrast, brightness, clipping, channel order."""
 
     brightness: float = 0.0
+    """Added to all values, as a fraction of 255."""
     contrast: float = 1.0
+    """Factor of the distance from mid-grey (127.5)."""
     gamma: float = 1.0
+    """Exponent of the values in 0..1."""
     channels: tuple[int, ...] = (0, 1, 2)
+    """The source channel of each channel."""
 
     def apply(self, window: Tensor) -> Tensor:
-        if self == Tint():
+        """Change the colour of a window in 0..255; the result is clipped to 0..255."""
+        if self == ColourPlan():
             return window
-        # Contrast and brightness are one straight line.
-        changed = (floating(window) / 255).pow_(self.gamma).mul_(255 * self.contrast)
+        changed = (to_floating(window) / 255).pow_(self.gamma).mul_(255 * self.contrast)
         changed = changed.add_(255 * self.brightness + 127.5 * (1 - self.contrast)).clamp_(0, 255)
         return changed[:, list(self.channels)]
 
 
-def draw_size(
-    height: int,
-    width: int,
+def plan_resize(
+    frame_size: tuple[int, int],
     generator: Generator,
     *,
-    needed: int,
+    min_side: int,
     heights: tuple[float, float],
     interpolation: Interpolation,
-) -> Size:
-    """Draw a size between two heights (lines, or up to 1.0 shares), neither side less than `needed`, none enlarged."""
-    least, largest = (limit * height if limit <= 1 else limit for limit in heights)
-    low = max(math.ceil(least), needed, math.ceil(needed * height / width))
-    high = min(height, math.floor(largest))
-    target = low + below(high - low + 1, generator) if low <= high else min(low, height)
-    middle: Filter = "antialiased" if interpolation == "antialiased" else "bilinear"
-    outer: Filter = "area" if interpolation == "coin" and below(2, generator) else middle
-    return Size(target, max(round(width * target / height), min(needed, width)), middle, outer)
+) -> ResizePlan:
+    """Draw the size that frames are resized to.
+
+    frame_size: (height, width) of the frames. min_side: smallest height and width after the resize. heights: smallest
+    and largest height, in pixels, or as a fraction of the frames' height if ≤ 1. Frames are never enlarged; frames
+    smaller than a limit keep their size.
+    """
+    height, width = frame_size
+    lowest, highest = (limit * height if limit <= 1 else limit for limit in heights)
+    low = max(math.ceil(lowest), min_side, math.ceil(min_side * height / width))
+    high = min(height, math.floor(highest))
+    target = low + random_below(high - low + 1, generator) if low <= high else min(low, height)
+    middle: ResizeFilter = "antialiased" if interpolation == "antialiased" else "bilinear"
+    is_area = interpolation == "bilinear_or_area" and random_below(2, generator)
+    outer: ResizeFilter = "area" if is_area else middle
+    return ResizePlan(target, max(round(width * target / height), min(min_side, width)), middle, outer)
 
 
-def draw_place(
-    frames: int,
-    height: int,
-    width: int,
+def plan_crops(
+    frame_size: tuple[int, int],
+    positions: Sequence[int],
     generator: Generator,
     *,
-    crop: int,
-    offset: int,
-    positions: Sequence[int] | None,
-) -> Place:
-    """Draw a crop for each frame, at most `offset` from the middle frame's on each axis, in step with `positions`."""
-    room = min(height, width) - crop
+    side: int,
+    max_offset: int,
+) -> CropPlan:
+    """Draw a crop for each frame of a window.
+
+    frame_size: (height, width) of the resized frames. positions: the frame numbers in the film (0, 1, 2, ...; see
+    `choose_frames`). side: of the crops. The offset from the middle frame's crop is proportional to the difference of
+    the frame numbers, so uniform motion stays uniform; it is at most `max_offset` pixels on each axis, less if the
+    frames are too small. Raises `SettingError` if the frames are smaller than the crop.
+    """
+    height, width = frame_size
+    room = min(height, width) - side
     if room < 0:
-        raise SettingError(f"crops of {crop}x{crop} cannot be cut out of frames of {width}x{height}")
-    at = tuple(range(frames)) if positions is None else tuple(positions)
-    if len(at) != frames:
-        raise SettingError(f"a window of {frames} frames needs as many positions; got {len(at)}")
-    apart = [k - at[frames // 2] for k in at]
-    unit = math.gcd(*apart) or 1
-    steps = [k // unit for k in apart]
+        raise SettingError(f"crops of {side}x{side} cannot be cut out of frames of {width}x{height}")
+    distances = [position - positions[len(positions) // 2] for position in positions]
+    unit = math.gcd(*distances) or 1
+    steps = [distance // unit for distance in distances]
     before, after = max(0, -min(steps)), max(0, *steps)
-    reach = min(offset // max(before, after, 1), room // max(before + after, 1))
-    y, x = below(reach + 1, generator), below(reach + 1, generator)
-    top = before * y + below(height - crop - (before + after) * y + 1, generator)
-    left = before * x + below(width - crop - (before + after) * x + 1, generator)
-    return Place(top, left, crop, tuple((step * y, step * x) for step in steps))
+    largest = min(max_offset // max(before, after, 1), room // max(before + after, 1))
+    y, x = random_below(largest + 1, generator), random_below(largest + 1, generator)
+    top = before * y + random_below(height - side - (before + after) * y + 1, generator)
+    left = before * x + random_below(width - side - (before + after) * x + 1, generator)
+    return CropPlan(top, left, side, tuple((step * y, step * x) for step in steps))
 
 
-def draw_turn(generator: Generator, flips: Flips) -> Turn:
-    """Draw mirrors and, in the author's way, whether time is reversed instead (see `Augmentation.flips`)."""
-    if flips == "repository":
-        which = below(3, generator)
-        return Turn(left_right=which == 0, upside_down=which == 1, reversed=which == 2)
-    if flips == "free":
-        return Turn(*(bool(below(2, generator)) for _ in range(3)))
-    left_right = bool(below(2, generator))
-    return Turn(left_right, not left_right)
+def plan_flips(generator: Generator, mode: FlipMode) -> FlipPlan:
+    """Draw the flips of a window."""
+    if mode == "one_of_three":
+        choice = random_below(3, generator)
+        return FlipPlan(left_right=choice == 0, upside_down=choice == 1, reverse_time=choice == 2)
+    if mode == "any":
+        left_right, upside_down, transpose = (bool(random_below(2, generator)) for _ in range(3))
+    else:
+        left_right = bool(random_below(2, generator))
+        upside_down, transpose = not left_right, False
+    return FlipPlan(left_right, upside_down, transpose, reverse_time=bool(random_below(2, generator)))
 
 
-def draw_tint(generator: Generator, *, brightness: float, contrast: float, gamma: float, permute: bool) -> Tint:
-    """Draw a change of colour within these limits (see `Augmentation`)."""
-    if not (brightness or contrast or gamma or permute):
-        return Tint()
+def plan_colour(
+    generator: Generator, *, brightness: float, contrast: float, gamma: float, permute_channels: bool
+) -> ColourPlan:
+    """Draw a change of colour within limits (see the fields of `Augmentation`)."""
+    if not (brightness or contrast or gamma or permute_channels):
+        return ColourPlan()
     a, b, c = (torch.rand(3, generator=generator, dtype=torch.float64) * 2 - 1).tolist()
-    channels = torch.randperm(3, generator=generator).tolist() if permute else (0, 1, 2)
-    return Tint(a * brightness, 1 + b * contrast, 2 ** (c * gamma), tuple(channels))
+    channels = torch.randperm(3, generator=generator).tolist() if permute_channels else (0, 1, 2)
+    return ColourPlan(a * brightness, 1 + b * contrast, 2 ** (c * gamma), tuple(channels))
 
 
-def resample(window: Window, size: Size, corners: Sequence[tuple[int, int]], crop: tuple[int, int]) -> Tensor:
-    """A crop (height, width) out of each frame resized to `size`, worked out where the crops lie only; floats."""
-    target = (size.height, size.width)
-    if target == tuple(window.shape[-2:]):
-        return floating(plain_crops(window, corners, crop))
-    if size.middle == size.outer:
-        return resampled_crops(window, target, corners, crop, size.middle)
-    kinds = [size.middle if k == len(window) // 2 else size.outer for k in range(len(window))]
-    each = zip(range(len(window)), corners, kinds, strict=True)
-    return torch.cat([resampled_crops(window[k : k + 1], target, [at], crop, kind) for k, at, kind in each])
+def resize_and_crop(window: Window, resize: ResizePlan, crops: CropPlan) -> Tensor:
+    """Resize the frames of a window and crop them, computing only the pixels inside the crops.
+
+    Returns floats `[N, 3, side, side]`.
+    """
+    size, crop_size, corners = (resize.height, resize.width), (crops.side, crops.side), crops.corners()
+    if size == tuple(window.shape[-2:]):
+        return to_floating(crop_frames(window, corners, crop_size))
+    if resize.middle_filter == resize.outer_filter:
+        return resized_crops(window, size, corners, crop_size, resize.middle_filter)
+    frames = []
+    for k, corner in enumerate(corners):
+        resize_filter = resize.middle_filter if k == len(window) // 2 else resize.outer_filter
+        frames.append(resized_crops(window[k : k + 1], size, [corner], crop_size, resize_filter))
+    return torch.cat(frames)
 
 
-def below(limit: int, generator: Generator) -> int:
-    """A whole number from 0 to limit − 1."""
+def random_below(limit: int, generator: Generator) -> int:
+    """Return a uniform random integer from 0 to limit − 1."""
     return int(torch.randint(limit, (), generator=generator))

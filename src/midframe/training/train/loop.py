@@ -20,7 +20,7 @@ from midframe.networks.weights import save_weights
 from midframe.training.config import Config, from_tables, tables
 from midframe.training.data.batch import Batch
 from midframe.training.data.dataset import InMemoryDataset, load_dataset
-from midframe.training.data.loader import batches
+from midframe.training.data.loader import prefetch_batches
 from midframe.training.data.samples import check_windows
 from midframe.training.distributed import World, joined
 from midframe.training.train import run_folder
@@ -124,7 +124,7 @@ def train(
         kind = torch.float64 if config.precision == "float64" else torch.float32
         log = stack.enter_context(run_folder.Log(out, state.step)) if world.leads else None
         threads = stack.enter_context(ThreadPoolExecutor(config.shares, "share"))
-        coming = stack.enter_context(batches(data, config, state.samples, world))
+        coming = stack.enter_context(prefetch_batches(data, config, state.samples, world))
         memory, pace, a_step = PeakMemory(device), _Pace(), config.batch * world.size
         while not state.is_over:
             began = time.perf_counter()
