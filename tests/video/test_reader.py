@@ -61,7 +61,7 @@ def test_any_part_is_that_part_of_the_whole(suffix: str, film_factory: Callable[
 
 def test_it_ends_when_asked_to(film_factory: Callable[..., Path]) -> None:
     seen: list[Frame] = []
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="stopped"):
         seen.extend(read_frames(probe(film_factory()), ReadReport(), cancelled=lambda: len(seen) > 3))
     frames = read_frames(probe(film_factory()), ReadReport(), cancelled=lambda: False)
     next(frames)

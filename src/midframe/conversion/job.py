@@ -83,7 +83,7 @@ def convert(
     job: _Job | None = None
     try:
         job = _planned(source, target, settings, progress, cancel)
-        with DamageLog(()):  # see `decoding`: not turned on and off while stages log
+        with DamageLog(()):  # see `ffmpeg.decode_frames`: not turned on and off while stages log
             return job.dry_run() if dry_run else job.run()
     finally:
         if job is None or job.pipeline.join(0):
