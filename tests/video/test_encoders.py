@@ -1,4 +1,4 @@
-"""Which encoder a film gets, what of the picture's description arrives, and how wishes that cannot be are refused."""
+"""The choice of the encoder, the description of the picture that it writes, and the refusal of invalid options."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from converted import quick, untouched
 from films import Film, Hdr, captioned, dynamic_hdr, side_data
 from midframe.errors import MidframeError, OutputError, SettingError
-from midframe.video.colour import colour_of_stream
+from midframe.video.colour import Colour, ColourTags, colour_of_stream
 from midframe.video.containers import container_named
-from midframe.video.encoders import choose_encoder
+from midframe.video.encoders import Encoder, EncoderRequest, choose_encoder, encoded_size, suitable_encoders
 from midframe.video.frame import Layout
 from midframe.video.probe import HdrMetadata
 
@@ -36,6 +36,14 @@ HDR = Film(
 PLAIN = Film(frames=3, width=64, height=48, matrix="bt709", rotation=180, sample_aspect_ratio=Fraction(16, 11))
 FULL = Film(frames=3, width=64, height=48, matrix="bt601", full_range=True)
 DEEP = Film(frames=3, width=64, height=48, pixel_format="yuv422p10le", matrix="bt709")
+FILMS = {"plain": PLAIN, "full range": FULL, "10 bit": DEEP, "HDR": HDR}
+
+
+def describe_case(value: Any) -> str:
+    """Return a test id for a film, a suffix or the options of a conversion."""
+    if isinstance(value, Film):
+        return next(name for name, film in FILMS.items() if film is value)
+    return value if isinstance(value, str) else " ".join(f"{k}={v}" for k, v in value.items()) or "defaults"
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -61,7 +69,7 @@ def luminances(path: Path) -> tuple[list[float], tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("film", "suffix", "wishes"),
+    ("film", "suffix", "options"),
     [
         (PLAIN, ".mp4", {}),
         (PLAIN, ".mov", {}),
@@ -81,33 +89,34 @@ def luminances(path: Path) -> tuple[list[float], tuple[int, ...]]:
         (HDR, ".webm", {"preset": "12"}),
         (HDR, ".mkv", {}),
     ],
+    ids=describe_case,
 )
-def test_what_describes_the_picture_is_kept_or_named(
-    film_factory: Factory, tmp_path: Path, film: Film, suffix: str, wishes: dict[str, str]
+def test_description_of_the_picture_is_written_or_a_warning_given(
+    film_factory: Factory, tmp_path: Path, film: Film, suffix: str, options: dict[str, str]
 ) -> None:
     source, target = film_factory(film, ".mp4"), tmp_path / f"out{suffix}"
-    summary = quick(source, target, **wishes)
+    summary = quick(source, target, **options)
     before, after = described(source), described(target)
-    said = " ".join(summary.warnings)
+    warnings = " ".join(summary.warnings)
     if before["aspect"] != after["aspect"]:
-        assert "pixel aspect 16:11 cannot be written" in said
+        assert "pixel aspect 16:11 cannot be written" in warnings
     else:
-        assert "pixel aspect" not in said
+        assert "pixel aspect" not in warnings
     assert {**after, "aspect": 0} == {**before, "aspect": 0}
     if film.hdr is None:
         return
     if summary.plan.form.encoder.name == "ffv1":
-        assert "ffv1 does not write the film's HDR metadata" in said
+        assert "ffv1 does not write the film's HDR metadata" in warnings
         assert "CONTENT_LIGHT_LEVEL" not in side_data(target)
         return
-    assert "HDR metadata" not in said
+    assert "HDR metadata" not in warnings
     (numbers, light), (found, found_light) = luminances(source), luminances(target)
     assert found_light == light
     assert found == pytest.approx(numbers, abs=2e-4, rel=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "wishes", "words"),
+    ("suffix", "options", "message"),
     [
         (".mp4", {"preset": "silly"}, "no --preset 'silly'; it has ultrafast"),
         (".mp4", {"crf": 99.0}, "--crf from 0 .best. to 51, not 99"),
@@ -129,11 +138,11 @@ def test_what_describes_the_picture_is_kept_or_named(
         (".mp4", {"codec": "h264", "encoder": "libx264"}, "not both"),
     ],
 )
-def test_wishes_that_cannot_be_are_one_line_before_anything_is_written(
-    film_factory: Factory, tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, wishes: Any, words: str
+def test_invalid_options_are_refused_before_anything_is_written(
+    film_factory: Factory, tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, options: Any, message: str
 ) -> None:
-    with pytest.raises(SettingError, match=words) as caught:
-        quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / f"out{suffix}", **wishes)
+    with pytest.raises(SettingError, match=message) as caught:
+        quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / f"out{suffix}", **options)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
@@ -141,7 +150,7 @@ def test_wishes_that_cannot_be_are_one_line_before_anything_is_written(
 
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
-def test_odd_sizes_are_padded_and_said_or_refused(film_factory: Factory, tmp_path: Path, encoder: str) -> None:
+def test_odd_sizes_are_padded_with_a_warning_or_refused(film_factory: Factory, tmp_path: Path, encoder: str) -> None:
     source = film_factory(Film(frames=3, width=161, height=91, codec="ffv1"), ".mkv")
     preset = "12" if encoder == "libsvtav1" else "ultrafast"
     summary = quick(source, tmp_path / "out.mp4", encoder=encoder, preset=preset)
@@ -154,7 +163,7 @@ def test_odd_sizes_are_padded_and_said_or_refused(film_factory: Factory, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])
-def test_odd_sizes_stay_where_the_encoder_holds_them(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
+def test_odd_sizes_are_not_padded_if_the_encoder_holds_them(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
     source = film_factory(Film(frames=3, width=161, height=91, codec="ffv1"), ".mkv")
     quick(source, tmp_path / f"out{suffix}", **({"preset": "8"} if suffix == ".webm" else {}))
     assert described(tmp_path / f"out{suffix}")["size"] == (161, 91)
@@ -162,7 +171,7 @@ def test_odd_sizes_stay_where_the_encoder_holds_them(film_factory: Factory, tmp_
         assert untouched(source, tmp_path / "out.mkv", [(0, 0), (1, 2), (2, 4)]) == []
 
 
-def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Factory, tmp_path: Path) -> None:
+def test_encoder_named_by_its_codec_gets_the_default_quality(film_factory: Factory, tmp_path: Path) -> None:
     summary = quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / "out.mp4", encoder="h264")
     assert summary.plan.form.encoder.name == "libx264"
     assert summary.plan.form.encoder.options["crf"] == "18"
@@ -180,18 +189,99 @@ def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Facto
         ("webm", Layout("yuv", 10, 1, 1), "libsvtav1"),
     ],
 )
-def test_the_usual_encoder(container: str, layout: Layout, name: str) -> None:
+def test_default_encoder_of_container_and_layout(container: str, layout: Layout, name: str) -> None:
     colour = colour_of_stream(layout, height=720, codec="h264")
     chosen = choose_encoder(container_named(container), layout, colour, HdrMetadata())
     assert chosen.name == name
     assert max(c.bits for c in av.VideoFormat(chosen.pixel_format).components) == layout.depth
 
 
-@pytest.mark.parametrize(("messages", "words"), [(captioned, "closed captions"), (dynamic_hdr, r"HDR10\+")])
-def test_messages_that_a_new_encoding_loses_are_named(
-    film_factory: Factory, tmp_path: Path, messages: Callable[..., Path], words: str
+@pytest.mark.parametrize(
+    ("add_metadata", "codec", "warning"),
+    [
+        pytest.param(captioned, "libx264", "closed captions", id="captions"),
+        pytest.param(dynamic_hdr, "libx265", r"HDR10\+", id="dynamic HDR"),
+    ],
+)
+def test_metadata_lost_by_encoding_give_warnings(
+    film_factory: Factory, tmp_path: Path, add_metadata: Callable[..., Path], codec: str, warning: str
 ) -> None:
-    film = Film(frames=6, width=64, height=48, codec="libx264" if messages is captioned else "libx265")
-    source = messages(film_factory(film, ".mp4"), tmp_path / "with.mp4")
+    film = Film(frames=6, width=64, height=48, codec=codec)
+    source = add_metadata(film_factory(film, ".mp4"), tmp_path / "with.mp4")
     summary = quick(source, tmp_path / "out.mp4")
-    assert any(re.search(words, warning) for warning in summary.warnings)
+    assert any(re.search(warning, text) for text in summary.warnings)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pixel_format", "size", "encoded"),
+    [
+        pytest.param("libx264", "yuv420p", (161, 91), (162, 92), id="420"),
+        pytest.param("libx264", "yuv422p", (161, 91), (162, 91), id="422"),
+        pytest.param("libx264", "yuv444p", (161, 91), (161, 91), id="444"),
+        pytest.param("libx264", "yuv420p", (160, 90), (160, 90), id="even"),
+        pytest.param("ffv1", "yuv420p", (161, 91), (161, 91), id="encoder without the limit"),
+    ],
+)
+def test_encoded_size(encoder: str, pixel_format: str, size: tuple[int, int], encoded: tuple[int, int]) -> None:
+    assert encoded_size(Encoder(encoder, pixel_format, {}), *size, odd="pad") == encoded
+
+
+def test_odd_size_is_an_error_on_request() -> None:
+    with pytest.raises(OutputError, match="libx264 cannot hold the odd size 161x90"):
+        encoded_size(Encoder("libx264", "yuv420p", {}), 161, 90, odd="error")
+
+
+@pytest.mark.parametrize(
+    ("container", "layout", "names"),
+    [
+        ("mp4", Layout("yuv", 8, 1, 1), ["libx264", "libx265", "libsvtav1", "libvpx-vp9"]),
+        ("mov", Layout("yuv", 10, 1, 0), ["libx264", "libx265", "prores_ks"]),
+        ("webm", Layout("rgb", 8), ["libvpx-vp9"]),
+        ("matroska", Layout("gray", 16), ["ffv1"]),
+    ],
+    ids=["mp4", "mov", "webm", "matroska"],
+)
+def test_suitable_encoders(container: str, layout: Layout, names: list[str]) -> None:
+    assert suitable_encoders(container_named(container), layout) == names
+
+
+BT2020_DISPLAY = tuple(
+    number
+    for value, denominator in [
+        *((35400, 50000), (14600, 50000), (8500, 50000), (39850, 50000), (6550, 50000), (2300, 50000)),
+        *((15635, 50000), (16450, 50000), (50, 10000), (10000000, 10000)),
+    ]
+    for number in (value, denominator)
+)
+"""A mastering display as FFmpeg describes it: BT.2020 primaries, D65, 0.005 to 1000 cd/m²."""
+
+
+@pytest.mark.parametrize(
+    ("encoder", "option", "parameters"),
+    [
+        (
+            "libx265",
+            "x265-params",
+            "master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,50):"
+            "max-cll=1000,400:hdr10=1:repeat-headers=1:log-level=error",
+        ),
+        (
+            "libx264",
+            "x264-params",
+            "mastering-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,50):cll=1000,400",
+        ),
+        (
+            "libsvtav1",
+            "svtav1-params",
+            "mastering-display=G(0.17000,0.79700)B(0.13100,0.04600)R(0.70800,0.29200)WP(0.31270,0.32900)"
+            "L(1000.0000,0.0050):content-light=1000,400",
+        ),
+        ("ffv1", "x264-params", None),
+    ],
+)
+def test_hdr_parameters_of_each_encoder(encoder: str, option: str, parameters: str | None) -> None:
+    layout = Layout("yuv", 10, 1, 1)
+    colour = Colour("bt2020", full_range=False, tags=ColourTags(9, 1, 9, 16))
+    hdr = HdrMetadata(BT2020_DISPLAY, (1000, 400))
+    chosen = choose_encoder(container_named("matroska"), layout, colour, hdr, EncoderRequest(encoder=encoder))
+    assert chosen.options.get(option) == parameters

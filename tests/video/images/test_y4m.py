@@ -1,4 +1,4 @@
-"""y4m out: every layout it can name, read back by FFmpeg and by hand; files, pipes, and pipes that break."""
+"""The y4m writer: every layout that y4m can name, read back by FFmpeg and by hand; files, pipes, broken pipes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAYOUTS = [*YUV, Layout("yuv", 8, 2, 0), *GRAY]
 LEFT = Colour("bt601", full_range=False)
 
 
-def frame(layout: Layout, k: int = 0, width: int = 37, height: int = 21) -> Frame:
+def noisy_frame(layout: Layout, k: int = 0, width: int = 37, height: int = 21) -> Frame:
     generator = np.random.default_rng(k)
     planes = tuple(
         generator.integers(0, layout.peak + 1, size).astype(layout.dtype) for size in layout.sizes(width, height)
@@ -55,9 +55,9 @@ def write(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_comes_back_bit_identical_through_ffmpeg(tmp_path: Path, layout: Layout) -> None:
+def test_frames_are_read_back_bit_identical_by_ffmpeg(tmp_path: Path, layout: Layout) -> None:
     assert y4m_layout(layout) == layout
-    frames = [frame(layout, k) for k in range(3)]
+    frames = [noisy_frame(layout, k) for k in range(3)]
     writer = write(tmp_path / "film.y4m", frames)
     writer.commit()
     with av.open(str(tmp_path / "film.y4m")) as container:
@@ -71,7 +71,7 @@ def test_comes_back_bit_identical_through_ffmpeg(tmp_path: Path, layout: Layout)
         assert all(np.array_equal(a, b) for a, b in zip(wanted.planes, planes, strict=True))
 
 
-def test_layouts_without_a_name_get_one_that_holds_them() -> None:
+def test_layout_without_a_name_gets_a_larger_one() -> None:
     every = [
         Layout(family, depth, x, y)
         for family, shifts in (("yuv", [(1, 1), (1, 0), (0, 0), (0, 1), (2, 0), (2, 2)]), ("gray", [(0, 0)]))
@@ -79,14 +79,14 @@ def test_layouts_without_a_name_get_one_that_holds_them() -> None:
         for x, y in shifts
     ]
     for layout in [*every, Layout("rgb", 8), Layout("rgb", 12)]:  # type: ignore[arg-type]
-        held = y4m_layout(layout)
-        assert held in LAYOUTS
-        assert held.depth >= layout.depth
-        assert held.shift_x <= layout.shift_x
-        assert held.shift_y <= layout.shift_y
+        stored = y4m_layout(layout)
+        assert stored in LAYOUTS
+        assert stored.depth >= layout.depth
+        assert stored.shift_x <= layout.shift_x
+        assert stored.shift_y <= layout.shift_y
 
 
-def test_a_layout_without_a_name_is_refused(tmp_path: Path) -> None:
+def test_writer_refuses_a_layout_without_a_name(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="y4m has no name for RGB"):
         Y4mWriter(str(tmp_path / "a.y4m"), Y4mFormat(Layout("rgb", 8), LEFT, 37, 21, RATE))
 
@@ -95,9 +95,9 @@ def test_a_layout_without_a_name_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("siting", "tag"), [("left", b"C420mpeg2"), ("centre", b"C420jpeg"), ("topleft", b"C420paldv")]
 )
-def test_header_says_what_is_in_it(tmp_path: Path, full: bool, siting: str, tag: bytes) -> None:
+def test_header_describes_the_frames(tmp_path: Path, full: bool, siting: str, tag: bytes) -> None:
     colour = Colour("bt601", full, siting)  # type: ignore[arg-type]
-    part = write(tmp_path / "a.y4m", [frame(Layout("yuv", 8, 1, 1))], colour, aspect=Fraction(16, 11)).part
+    part = write(tmp_path / "a.y4m", [noisy_frame(Layout("yuv", 8, 1, 1))], colour, aspect=Fraction(16, 11)).part
     assert part is not None
     header = part.read_bytes().split(b"\n")[0].split()
     assert header[0] == b"YUV4MPEG2"
@@ -115,24 +115,24 @@ def test_header_says_what_is_in_it(tmp_path: Path, full: bool, siting: str, tag:
         assert next(container.decode(video=0)).color_range == (2 if full else 1)
 
 
-def test_samples_are_where_the_format_says(tmp_path: Path) -> None:
-    """By hand: header line, FRAME line, planes without padding, 16-bit samples with the low byte first."""
+def test_bytes_of_a_file_follow_the_format(tmp_path: Path) -> None:
+    """A header line, a FRAME line, and planes without padding, whose 16-bit samples are little-endian."""
     planes = (np.array([[1, 258], [772, 1023]], np.uint16),)
     part = write(tmp_path / "a.y4m", [Frame(planes, Layout("gray", 10), Fraction(0))]).part
     assert part is not None
     assert part.read_bytes().partition(b"\n")[2] == b"FRAME\n" + bytes([1, 0, 2, 1, 4, 3, 255, 3])
 
 
-def test_planes_that_are_views_are_written_right(tmp_path: Path) -> None:
-    whole = frame(Layout("yuv", 8), width=80, height=42)
+def test_planes_with_strides_are_written(tmp_path: Path) -> None:
+    whole = noisy_frame(Layout("yuv", 8), width=80, height=42)
     views = Frame(tuple(plane[::2, ::-2] for plane in whole.planes), whole.layout, Fraction(0))
     part = write(tmp_path / "a.y4m", [views]).part
     assert part is not None
     assert next(decode_frames(part, [0])).same_picture(views)
 
 
-def test_verification_sees_times_frames_and_damage(tmp_path: Path) -> None:
-    frames = [frame(Layout("yuv", 10, 1, 0), k) for k in range(4)]
+def test_written_file_is_read_back_and_truncation_detected(tmp_path: Path) -> None:
+    frames = [noisy_frame(Layout("yuv", 10, 1, 0), k) for k in range(4)]
     part = write(tmp_path / "a.y4m", frames).part
     assert part is not None
     assert frame_times(part) == [f.time for f in frames]
@@ -146,9 +146,9 @@ def test_verification_sees_times_frames_and_damage(tmp_path: Path) -> None:
         frame_times(part)
 
 
-def test_targets(tmp_path: Path) -> None:
+def test_target_is_replaced_only_by_commit(tmp_path: Path) -> None:
     target = tmp_path / "a.y4m"
-    frames = [frame(Layout("gray", 8))]
+    frames = [noisy_frame(Layout("gray", 8))]
     write(target, frames).abort()
     assert list(tmp_path.iterdir()) == []
     first = write(target, frames)
@@ -157,9 +157,9 @@ def test_targets(tmp_path: Path) -> None:
     first.abort()
     before = target.read_bytes()
     with pytest.raises(OutputError, match=r"exists.*--overwrite"):
-        write(target, [frame(Layout("gray", 8), 1)])
+        write(target, [noisy_frame(Layout("gray", 8), 1)])
     assert target.read_bytes() == before
-    write(target, [frame(Layout("gray", 8), 1)], overwrite=True).commit()
+    write(target, [noisy_frame(Layout("gray", 8), 1)], overwrite=True).commit()
     assert target.read_bytes() != before
     with pytest.raises(OutputError, match="no folder"):
         write(tmp_path / "missing" / "a.y4m", frames)
@@ -171,27 +171,27 @@ class FullDisk(io.BytesIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+def test_full_disk_is_an_output_error(tmp_path: Path) -> None:
     writer = Y4mWriter(str(tmp_path / "a.y4m"), Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
     writer.file.close()
     writer.file = FullDisk()
     with pytest.raises(OutputError, match=r"a\.y4m cannot be written: no space left on the disk$"):
-        writer.write(frame(Layout("gray", 8)))
+        writer.write(noisy_frame(Layout("gray", 8)))
     writer.abort()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, TextIO]]:
-    """Standard output as a pipe: the descriptor of its other end, and the output."""
-    theirs, ours = os.pipe()
-    with os.fdopen(ours, "w") as output:
+    """Make standard output a pipe; returns the descriptor of the end that is read, and the output."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as output:
         monkeypatch.setattr("midframe.video.images.y4m.sys", SimpleNamespace(stdout=output))
-        yield theirs, output
+        yield read_end, output
 
 
-def test_standard_output_carries_a_film(pipe: tuple[int, TextIO]) -> None:
-    frames = [frame(Layout("yuv", 8, 1, 1), k) for k in range(200)]  # more than a pipe holds at once
+def test_film_is_written_to_standard_output(pipe: tuple[int, TextIO]) -> None:
+    frames = [noisy_frame(Layout("yuv", 8, 1, 1), k) for k in range(200)]  # more than a pipe holds at once
     received: list[bytes] = []
 
     def receive() -> None:
@@ -210,27 +210,27 @@ def test_standard_output_carries_a_film(pipe: tuple[int, TextIO]) -> None:
     assert rest == b"".join(b"FRAME\n" + b"".join(p.tobytes() for p in f.planes) for f in frames)
 
 
-def test_a_reader_that_leaves_ends_it_in_one_line(pipe: tuple[int, TextIO]) -> None:
+def test_closed_pipe_is_an_output_error(pipe: tuple[int, TextIO]) -> None:
     writer = Y4mWriter("-", Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
-    writer.write(frame(Layout("gray", 8)))
+    writer.write(noisy_frame(Layout("gray", 8)))
     os.close(pipe[0])
     with pytest.raises(OutputError, match=r"^standard output cannot be written: the program that read it has ended$"):
-        writer.write(frame(Layout("gray", 8)))
+        writer.write(noisy_frame(Layout("gray", 8)))
     writer.abort()
     pipe[1].flush()  # nothing has stayed in a buffer that would fail again at exit
 
 
-def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours), os.fdopen(theirs, "w") as terminal:
+    controller, terminal_end = pty.openpty()
+    with os.fdopen(controller), os.fdopen(terminal_end, "w") as terminal:
         monkeypatch.setattr("midframe.video.images.y4m.sys", SimpleNamespace(stdout=terminal))
         with pytest.raises(SettingError, match="not for a terminal"):
             Y4mWriter("-", Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
 
 
-def test_wrong_frames_are_a_fault_not_a_film(tmp_path: Path) -> None:
-    kinds = [frame(Layout("gray", 8)), frame(Layout("yuv", 8)), frame(Layout("gray", 10))]
+def test_frame_of_another_layout_is_a_value_error(tmp_path: Path) -> None:
+    kinds = [noisy_frame(Layout("gray", 8)), noisy_frame(Layout("yuv", 8)), noisy_frame(Layout("gray", 10))]
     for good, bad in itertools.permutations(kinds, 2):
         writer = write(tmp_path / "a.y4m", [good])
         with pytest.raises(ValueError, match="the frames are"):
