@@ -152,7 +152,7 @@ def test_sixteen_bit_values_are_read_and_rounded_as_torch_does() -> None:
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_call_that_does_not_fit_is_an_error_not_a_crash(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kept:
-        monkeypatch.setattr(halide_build, "_keeping", lambda: "compiled anew in each process")
+        monkeypatch.setattr(halide_build, "_find_cache", lambda: "compiled anew in each process")
     halide_build._runs.pop((__file__, "doubling"), None)
     run = compiled("doubling", __file__, Doubling().define)
     with pytest.raises(MidframeError, match=r"pipeline doubling failed: .*beyond"):
