@@ -1,7 +1,7 @@
 """Compile a Halide pipeline at its first use, cache it for later processes, and call it on tensors.
 
     run = compiled("scale", __file__, define)  # define() -> (arguments, outputs); not called if the pipeline is cached
-    run(image, 3, out)                         # tensors, ints and floats for the arguments, then tensors for the outputs
+    run(image, 3, out)                         # a value for each argument, then a tensor for each output
 
 If a C++ compiler is installed, the pipeline is linked to a shared object in the user's cache folder. The name of the
 file contains a hash of everything that the pipeline depends on (the source files, Halide's version, the processor) and
