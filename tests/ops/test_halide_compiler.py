@@ -1,4 +1,4 @@
-"""Halide pipelines are kept between processes where they can be, and work where they cannot; types survive."""
+"""Test that Halide pipelines are cached, work without a cache, and convert 16-bit floats as torch does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import pytest
 import torch
 
 from midframe.errors import MidframeError
-from midframe.ops.halide import compiler as halide_build
+from midframe.ops.halide import compiler
 from midframe.ops.halide.compiler import compiled, describe, parameter
 
 
 class Doubling:
-    """A small pipeline that counts how often it is compiled; `run` starts like a new process."""
+    """A small pipeline that counts how often it is compiled; each `run` loads it as a new process does."""
 
     def __init__(self) -> None:
         self.compiled = 0
@@ -33,7 +34,7 @@ class Doubling:
         return [values, factor], [out]
 
     def run(self) -> None:
-        halide_build._runs.pop((__file__, "doubling"), None)
+        compiler._runs.pop((__file__, "doubling"), None)
         for values in (torch.rand(3, 4), torch.rand(4, 3).t(), torch.rand(1, 4).expand(3, 4)):
             out = torch.full((3, 4), float("nan"))
             compiled("doubling", __file__, self.define)(values, 2.0, out)
@@ -47,66 +48,92 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def files(cache: Path) -> list[Path]:
+def cached_files(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*") if path.is_file()]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipelines are kept on Linux and macOS only")
-def test_what_is_kept_is_not_compiled_again(cache: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="pipelines are cached on Linux and macOS only")
+def test_a_cached_pipeline_is_not_compiled_again(cache: Path) -> None:
     doubling = Doubling()
     doubling.run()
     doubling.run()
     assert doubling.compiled == 1
-    (kept,) = files(cache)
-    assert f"kept in {kept.parent}" in describe()
+    (cached,) = cached_files(cache)
+    assert f"kept in {cached.parent}" in describe()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipelines are kept on Linux and macOS only")
+@pytest.mark.skipif(sys.platform == "win32", reason="pipelines are cached on Linux and macOS only")
 def test_a_damaged_file_is_not_loaded(cache: Path) -> None:
-    """Loading a shared object that was cut short kills the process: it must be told apart before."""
+    """Loading a truncated shared object would kill the process, so it must be detected before."""
     doubling = Doubling()
     doubling.run()
-    (kept,) = files(cache)
-    whole = kept.read_bytes()
-    # A new file: the one that this process has loaded must not change under it.
-    kept.unlink()
-    kept.write_bytes(whole[:1000])
+    (cached,) = cached_files(cache)
+    content = cached.read_bytes()
+    # Write a new file, because the one that this process has loaded must not change.
+    cached.unlink()
+    cached.write_bytes(content[:1000])
     doubling.run()
     assert doubling.compiled == 2
-    (kept,) = files(cache)
-    assert len(kept.read_bytes()) > 1000
+    (cached,) = cached_files(cache)
+    assert len(cached.read_bytes()) > 1000
     doubling.run()
     assert doubling.compiled == 2
 
 
-@pytest.mark.parametrize("trouble", ["a file in its place", "others may write", "no compiler", "no home", "no linking"])
-def test_without_a_cache_it_compiles_anew(
-    cache: Path, trouble: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+NOT_CACHED = "compiled anew in each process"
+
+
+def put_file_in_place_of_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.write_text("a file where the folder should be")
+
+
+def let_others_write(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cache / "midframe" / "halide"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+
+
+def hide_compilers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+
+
+def take_home_away(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/dev/null/nowhere")
+
+
+def break_linker(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(put_file_in_place_of_folder, NOT_CACHED, id="a file in place of the folder"),
+        pytest.param(let_others_write, NOT_CACHED, id="others may write"),
+        pytest.param(hide_compilers, NOT_CACHED, id="no compiler"),
+        pytest.param(take_home_away, NOT_CACHED, id="no home"),
+        pytest.param(break_linker, "cannot be kept", id="linking fails"),
+    ],
+)
+def test_without_a_cache_each_process_compiles_anew(
+    cache: Path,
+    spoil: Callable[[Path, pytest.MonkeyPatch], None],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    expected = "compiled anew in each process"
-    if trouble == "a file in its place":
-        cache.write_text("a file where the folder should be")
-    elif trouble == "others may write":
-        (cache / "midframe" / "halide").mkdir(parents=True)
-        (cache / "midframe" / "halide").chmod(0o777)
-    elif trouble == "no compiler":
-        monkeypatch.setenv("PATH", "")
-        monkeypatch.delenv("CXX", raising=False)
-    elif trouble == "no home":
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setenv("HOME", "/dev/null/nowhere")
-    else:
-        monkeypatch.setenv("CXX", "false")
-        expected = "cannot be kept"
+    spoil(cache, monkeypatch)
     doubling = Doubling()
     with caplog.at_level(logging.DEBUG, logger="midframe"):
         doubling.run()
         doubling.run()
     assert doubling.compiled >= 2
-    assert expected in caplog.text
-    assert not files(cache) or trouble == "a file in its place"
-    if expected != "cannot be kept":
-        assert expected in describe()
+    assert message in caplog.text
+    assert not cached_files(cache) or cache.is_file()
+    if message == NOT_CACHED:
+        assert message in describe()
 
 
 PROGRAM = f"""
@@ -118,11 +145,11 @@ module.Doubling().run()
 """
 
 
-def test_processes_may_meet_in_the_cache(cache: Path) -> None:
-    together = [subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in together] == [0, 0]
-    assert files(cache)
-    assert all(path.suffix == ".so" for path in files(cache))
+def test_two_processes_may_compile_the_same_pipeline_at_once(cache: Path) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert cached_files(cache)
+    assert all(path.suffix == ".so" for path in cached_files(cache))
     doubling = Doubling()
     doubling.run()
     assert doubling.compiled == 0
@@ -138,8 +165,8 @@ def test_sixteen_bit_values_are_read_and_rounded_as_torch_does() -> None:
 
             x, y = hl.Var("x"), hl.Var("y")
             values, out = parameter("values", dtype, 2), hl.Func("out")
-            exact = halide_build.read(values[x, y], dtype)
-            out[x, y] = (exact, halide_build.write(exact * hl.f32(1.001), dtype))
+            exact = compiler.read(values[x, y], dtype)
+            out[x, y] = (exact, compiler.write(exact * hl.f32(1.001), dtype))
             return [values], [out]
 
         read, rounded = torch.empty(256, 256), torch.empty(256, 256, dtype=dtype)
@@ -149,11 +176,11 @@ def test_sixteen_bit_values_are_read_and_rounded_as_torch_does() -> None:
         torch.testing.assert_close(rounded, expected, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_call_that_does_not_fit_is_an_error_not_a_crash(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not kept:
-        monkeypatch.setattr(halide_build, "_keeping", lambda: "compiled anew in each process")
-    halide_build._runs.pop((__file__, "doubling"), None)
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "in memory"])
+def test_arguments_of_wrong_sizes_raise_instead_of_crashing(cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not cached:
+        monkeypatch.setattr(compiler, "_find_cache", lambda: "compiled anew in each process")
+    compiler._runs.pop((__file__, "doubling"), None)
     run = compiled("doubling", __file__, Doubling().define)
     with pytest.raises(MidframeError, match=r"pipeline doubling failed: .*beyond"):
         run(torch.zeros(2, 4), 1.0, torch.zeros(3, 4))

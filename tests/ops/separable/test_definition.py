@@ -1,4 +1,4 @@
-"""What separable convolution means: the reference against an independent loop, its gradients, options and errors."""
+"""Test the definition of separable convolution: an independent loop, gradients, options and errors."""
 
 from __future__ import annotations
 
@@ -21,52 +21,65 @@ PATTERNS = [
 BORDERS = ["zero", "replicate"]
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
+def pattern_name(taps: TapPattern) -> str:
+    return f"dense {taps.size}" if taps.is_dense else f"{taps.variant} {taps.inner}/{taps.outer}"
+
+
+def random_normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def inputs(size: int, batch: int = 2, channels: int = 2, height: int = 6, width: int = 5) -> tuple[Tensor, ...]:
+def random_inputs(size: int, batch: int = 2, channels: int = 2, height: int = 6, width: int = 5) -> tuple[Tensor, ...]:
     kernel = (batch, size, height, width)
-    return random(batch, channels, height, width), random(*kernel, seed=1), random(*kernel, seed=2)
+    return random_normal(batch, channels, height, width), random_normal(*kernel, seed=1), random_normal(*kernel, seed=2)
 
 
-def by_formula(image: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, border: str) -> np.ndarray:
-    """The report's sums, pixel by pixel and tap by tap; taps outside are ignored, or read the nearest pixel."""
-    picture, v, h = image.numpy(), vertical.numpy(), horizontal.numpy()
-    batch, channels, height, width = picture.shape
-    out = np.zeros(picture.shape)
+def convolve_by_formula(
+    image: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, border: str
+) -> np.ndarray:
+    """Evaluate the report's sums pixel by pixel and tap by tap."""
+    pixels, v, h = image.numpy(), vertical.numpy(), horizontal.numpy()
+    batch, channels, height, width = pixels.shape
+    out = np.zeros(pixels.shape)
     for b, z, y, x in np.ndindex(batch, channels, height, width):
         for i, j, dy, dx in taps.taps():
             row, column = y + dy, x + dx
             if border == "replicate":
                 row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
             if 0 <= row < height and 0 <= column < width:
-                out[b, z, y, x] += picture[b, z, row, column] * v[b, i, y, x] * h[b, j, y, x]
+                out[b, z, y, x] += pixels[b, z, row, column] * v[b, i, y, x] * h[b, j, y, x]
     return out
 
 
 @pytest.mark.parametrize("border", BORDERS)
-@pytest.mark.parametrize("taps", PATTERNS)
-def test_reference_is_the_formula(taps: TapPattern, border: str) -> None:
-    image, vertical, horizontal = inputs(taps.size)
+@pytest.mark.parametrize("taps", PATTERNS, ids=pattern_name)
+def test_reference_equals_the_formula(taps: TapPattern, border: str) -> None:
+    image, vertical, horizontal = random_inputs(taps.size)
     out = separable_convolution(image, vertical, horizontal, taps=taps, border=border, backend="reference")
-    np.testing.assert_allclose(out.numpy(), by_formula(image, vertical, horizontal, taps, border), atol=1e-12)
+    np.testing.assert_allclose(out.numpy(), convolve_by_formula(image, vertical, horizontal, taps, border), atol=1e-12)
 
 
-def test_reference_is_the_formula_with_51_taps() -> None:
-    image, vertical, horizontal = inputs(51, batch=1, channels=1, height=4, width=5)
+def test_reference_with_51_taps_equals_the_formula() -> None:
+    image, vertical, horizontal = random_inputs(51, batch=1, channels=1, height=4, width=5)
     out = separable_convolution(image, vertical, horizontal, backend="reference")
-    expected = by_formula(image, vertical, horizontal, TapPattern.dense(51), "zero")
+    expected = convolve_by_formula(image, vertical, horizontal, TapPattern.dense(51), "zero")
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("flags", [{}, {"normalise": True, "return_weights": True}, {"scale": 2}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"normalise": True, "return_weights": True}, id="normalised with weights"),
+        pytest.param({"scale": 2}, id="scale 2"),
+    ],
+)
 @pytest.mark.parametrize("border", BORDERS)
-@pytest.mark.parametrize("taps", PATTERNS)
+@pytest.mark.parametrize("taps", PATTERNS, ids=pattern_name)
 def test_gradients_of_the_reference(taps: TapPattern, border: str, flags: dict[str, object]) -> None:
     scale = flags.get("scale", 1)
     assert isinstance(scale, int)
-    image, vertical, horizontal = inputs(taps.size, batch=1, height=2 * scale, width=3 * scale)
+    image, vertical, horizontal = random_inputs(taps.size, batch=1, height=2 * scale, width=3 * scale)
     vertical, horizontal = vertical[:, :, :2, :3].abs() + 0.1, horizontal[:, :, :2, :3].abs() + 0.1
 
     def operator(*tensors: Tensor) -> object:
@@ -76,48 +89,48 @@ def test_gradients_of_the_reference(taps: TapPattern, border: str, flags: dict[s
 
 
 def test_gradients_of_the_reference_with_51_taps() -> None:
-    tensors = [t.requires_grad_() for t in inputs(51, batch=1, height=3, width=4)]
+    tensors = [t.requires_grad_() for t in random_inputs(51, batch=1, height=3, width=4)]
     assert gradcheck(lambda *t: separable_convolution(*t, backend="reference"), tensors, fast_mode=True)
 
 
 def test_gradients_of_gradients_of_the_reference() -> None:
-    tensors = [t.requires_grad_() for t in inputs(3, batch=1, height=2, width=2)]
+    tensors = [t.requires_grad_() for t in random_inputs(3, batch=1, height=2, width=2)]
     assert gradgradcheck(lambda *t: separable_convolution(*t, backend="reference"), tensors)
 
 
-def test_a_delta_moves_the_picture() -> None:
-    """The kernel value above the centre alone reads the pixel above; at the top there is none."""
-    image = random(1, 2, 5, 6)
+def test_a_delta_kernel_shifts_the_image() -> None:
+    """A kernel whose only tap is up and right of the centre reads that pixel; above the top row there is none."""
+    image = random_normal(1, 2, 5, 6)
     vertical, horizontal = torch.zeros(1, 3, 5, 6).double(), torch.zeros(1, 3, 5, 6).double()
     vertical[:, 0], horizontal[:, 2] = 1, 1
-    moved = separable_convolution(image, vertical, horizontal)
-    assert torch.equal(moved[..., 1:, :-1], image[..., :-1, 1:])
-    assert not moved[..., 0, :].any()
-    assert not moved[..., -1].any()
-    kept = separable_convolution(image, vertical, horizontal, border="replicate")
-    assert torch.equal(kept[..., 0, :-1], image[..., 0, 1:])
+    shifted = separable_convolution(image, vertical, horizontal)
+    assert torch.equal(shifted[..., 1:, :-1], image[..., :-1, 1:])
+    assert not shifted[..., 0, :].any()
+    assert not shifted[..., -1].any()
+    replicated = separable_convolution(image, vertical, horizontal, border="replicate")
+    assert torch.equal(replicated[..., 0, :-1], image[..., 0, 1:])
 
 
-@pytest.mark.parametrize("taps", PATTERNS)
+@pytest.mark.parametrize("taps", PATTERNS, ids=pattern_name)
 @pytest.mark.parametrize("border", BORDERS)
-def test_the_weights_are_what_a_picture_of_ones_becomes(taps: TapPattern, border: str) -> None:
-    image, vertical, horizontal = inputs(taps.size)
+def test_weight_sum_is_the_convolution_of_an_image_of_ones(taps: TapPattern, border: str) -> None:
+    image, vertical, horizontal = random_inputs(taps.size)
     _, weights = separable_convolution(
         image, vertical, horizontal, taps=taps, border=border, return_weights=True, backend="reference"
     )
-    ones = by_formula(torch.ones_like(image[:, :1]), vertical, horizontal, taps, border)
+    ones = convolve_by_formula(torch.ones_like(image[:, :1]), vertical, horizontal, taps, border)
     np.testing.assert_allclose(weights.numpy(), ones, atol=1e-12)
 
 
 @pytest.mark.parametrize("border", BORDERS)
-def test_normalised_kernels_keep_a_flat_picture(border: str) -> None:
-    _, vertical, horizontal = inputs(5)
-    flat = torch.full((2, 3, 6, 5), 0.7, dtype=torch.float64)
-    out = separable_convolution(flat, vertical.abs(), horizontal.abs(), border=border, normalise=True)
-    torch.testing.assert_close(out, flat)
+def test_normalised_kernels_keep_a_constant_image(border: str) -> None:
+    _, vertical, horizontal = random_inputs(5)
+    image = torch.full((2, 3, 6, 5), 0.7, dtype=torch.float64)
+    out = separable_convolution(image, vertical.abs(), horizontal.abs(), border=border, normalise=True)
+    torch.testing.assert_close(out, image)
 
 
-def test_weights_that_cancel_are_not_divided_by() -> None:
+def test_a_weight_sum_near_zero_is_not_divided_by() -> None:
     image = torch.ones(1, 1, 1, 4, dtype=torch.float64)
     horizontal = torch.ones(1, 1, 1, 4, dtype=torch.float64)
     vertical = torch.tensor([0.0, 0.9e-6, 1.1e-6, -2.0], dtype=torch.float64).view(1, 1, 1, 4)
@@ -126,26 +139,25 @@ def test_weights_that_cancel_are_not_divided_by() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_scaled_maps_are_read_bilinearly(scale: int) -> None:
-    """Half-pixel centres, clamped at the edges: an independent computation of the upsampled maps."""
-    image, *_ = inputs(3, height=3 * scale, width=2 * scale)
-    _, vertical, horizontal = inputs(3, height=3, width=2)
+def test_small_maps_are_upsampled_bilinearly(scale: int) -> None:
+    """Compute the upsampled maps independently: half-pixel centres, clamped at the edges."""
+    image, *_ = random_inputs(3, height=3 * scale, width=2 * scale)
+    _, vertical, horizontal = random_inputs(3, height=3, width=2)
 
-    def along(values: np.ndarray, axis: int) -> np.ndarray:
+    def upsample(values: np.ndarray, axis: int) -> np.ndarray:
         count = values.shape[axis]
-        places = np.clip((np.arange(count * scale) + 0.5) / scale - 0.5, 0, count - 1)
-        low = np.floor(places).astype(int)
-        shape = [-1 if n == axis else 1 for n in range(4)]
-        part = (places - low).reshape(shape)
-        return values.take(low, axis) * (1 - part) + values.take(np.minimum(low + 1, count - 1), axis) * part
+        positions = np.clip((np.arange(count * scale) + 0.5) / scale - 0.5, 0, count - 1)
+        low = np.floor(positions).astype(int)
+        weight = (positions - low).reshape([-1 if n == axis else 1 for n in range(4)])
+        return values.take(low, axis) * (1 - weight) + values.take(np.minimum(low + 1, count - 1), axis) * weight
 
-    large = [torch.from_numpy(along(along(maps.numpy(), 2), 3)) for maps in (vertical, horizontal)]
+    large = [torch.from_numpy(upsample(upsample(maps.numpy(), 2), 3)) for maps in (vertical, horizontal)]
     scaled = separable_convolution(image, vertical, horizontal, scale=scale)
     torch.testing.assert_close(scaled, separable_convolution(image, *large))
 
 
 def test_half_precision_is_summed_in_float32() -> None:
-    """51 x 51 taps of one: a bfloat16 sum would stop growing at 256."""
+    """With 51 x 51 taps of 1, a bfloat16 sum would stop growing at 256."""
     ones = torch.ones(1, 51, 60, 60, dtype=torch.bfloat16)
     image = torch.ones(1, 1, 60, 60, dtype=torch.bfloat16)
     for backend in ("reference", "torch", "halide"):
@@ -159,21 +171,27 @@ def test_half_precision_is_summed_in_float32() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": torch.zeros(3, 6, 5)}, "image has 3 dimensions"),
-        ({"vertical": torch.zeros(1, 4, 6, 5)}, "4 taps"),
-        ({"horizontal": torch.zeros(1, 5, 6, 5)}, r"horizontal has shape \[1, 5, 6, 5\].*takes \[1, 3, 6, 5\]"),
-        ({"vertical": torch.zeros(2, 3, 6, 5)}, r"vertical has shape \[2, 3, 6, 5\]"),
-        ({"taps": TapPattern.composite(3, 2)}, "5 taps a side"),
-        ({"border": "mirror"}, "no border 'mirror'"),
-        ({"scale": 3}, "scale is 3"),
-        ({"scale": 2}, "scale 2 does not divide"),
-        ({"backend": "cudnn"}, "no backend 'cudnn'"),
-        ({"image": torch.zeros(1, 3, 6, 5).double()}, "float64 goes with float64"),
-        ({"vertical": torch.zeros(1, 3, 6, 5).half()}, "one type"),
-        ({"image": torch.zeros(1, 3, 6, 5).int()}, "floating point"),
+        pytest.param({"image": torch.zeros(3, 6, 5)}, "image has 3 dimensions", id="3 dimensions"),
+        pytest.param({"vertical": torch.zeros(1, 4, 6, 5)}, "vertical has 4 taps; .* odd number", id="even taps"),
+        pytest.param(
+            {"horizontal": torch.zeros(1, 5, 6, 5)},
+            r"horizontal has shape \[1, 5, 6, 5\].*takes \[1, 3, 6, 5\]",
+            id="taps differ",
+        ),
+        pytest.param(
+            {"vertical": torch.zeros(2, 3, 6, 5)}, r"vertical has shape \[2, 3, 6, 5\]", id="batch sizes differ"
+        ),
+        pytest.param({"taps": TapPattern.composite(3, 2)}, "5 taps a side", id="pattern of another size"),
+        pytest.param({"border": "mirror"}, "no border 'mirror'", id="unknown border"),
+        pytest.param({"scale": 3}, "scale is 3", id="unknown scale"),
+        pytest.param({"scale": 2}, "scale 2 does not divide", id="width is no multiple of scale"),
+        pytest.param({"backend": "cudnn"}, "no backend 'cudnn'", id="unknown backend"),
+        pytest.param({"image": torch.zeros(1, 3, 6, 5).double()}, "float64 goes with float64", id="float64 image only"),
+        pytest.param({"vertical": torch.zeros(1, 3, 6, 5).half()}, "one type", id="kernel types differ"),
+        pytest.param({"image": torch.zeros(1, 3, 6, 5).int()}, "floating point", id="integer image"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(change: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_refused(change: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {
         "image": torch.zeros(1, 3, 6, 5),
         "vertical": torch.zeros(1, 3, 6, 5),
@@ -183,17 +201,17 @@ def test_what_does_not_fit_is_refused_with_the_reason(change: dict[str, object],
         separable_convolution(**(arguments | change))  # type: ignore[call-overload]
 
 
-def test_a_forced_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_backend_that_cannot_run_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    image, vertical, horizontal = inputs(3)
+    image, vertical, horizontal = random_inputs(3)
     with pytest.raises(SettingError, match="halide backend takes float32"):
         separable_convolution(image, vertical, horizontal, backend="halide")
-    with pytest.raises(DeviceError, match="triton"):
+    with pytest.raises(DeviceError, match=r"the triton backend (needs the package|runs on a CUDA)"):
         separable_convolution(image.float(), vertical.float(), horizontal.float(), backend="triton")
 
 
 def test_one_tap_needs_no_compiler() -> None:
-    """Fixed delta kernels (the averaging network) are a plain multiplication: Halide is not even imported."""
+    """A single tap, as in the averaging network, is a plain multiplication: Halide is not imported."""
     program = """
 import sys, torch
 from midframe.ops import separable_convolution

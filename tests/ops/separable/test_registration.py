@@ -1,4 +1,4 @@
-"""The operator inside torch: opcheck, torch.compile, autocast, layouts, gradients of gradients."""
+"""Test separable convolution as an operator of torch: opcheck, torch.compile, autocast, memory formats, gradients."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from midframe.ops import TapPattern, separable_convolution
 BACKENDS = ["halide", "torch"]
 
 
-def inputs(taps: int = 3, requires_grad: bool = True) -> list[Tensor]:
+def random_inputs(taps: int = 3, requires_grad: bool = True) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = ((2, 3, 10, 20), (2, taps, 10, 20), (2, taps, 10, 20))
     return [torch.randn(shape, generator=generator).requires_grad_(requires_grad) for shape in shapes]
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"]
+)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_opcheck(backend: str, layout: torch.memory_format) -> None:
+def test_opcheck(backend: str, memory_format: torch.memory_format) -> None:
     options = (3, 0, "rings", False, backend)
-    image, vertical, horizontal = (t.detach().contiguous(memory_format=layout).requires_grad_() for t in inputs())
+    image, vertical, horizontal = (
+        t.detach().contiguous(memory_format=memory_format).requires_grad_() for t in random_inputs()
+    )
     operators = torch.ops.midframe
     torch.library.opcheck(operators.separable_convolution, (image, vertical, horizontal, *options))
     image, vertical, horizontal = (t.detach() for t in (image, vertical, horizontal))
@@ -33,17 +37,19 @@ def test_opcheck(backend: str, layout: torch.memory_format) -> None:
     torch.library.opcheck(operators.separable_convolution_gradient_image, (grad, vertical, horizontal, *options))
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_opcheck_of_small_maps(layout: torch.memory_format) -> None:
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"]
+)
+def test_opcheck_of_upsampled_maps(memory_format: torch.memory_format) -> None:
     image, maps = torch.randn(2, 3, 8, 10), torch.randn(2, 2, 5, 4, 5)
-    image = image.contiguous(memory_format=layout).requires_grad_()
-    vertical, horizontal = (kernels.contiguous(memory_format=layout).requires_grad_() for kernels in maps)
+    image = image.contiguous(memory_format=memory_format).requires_grad_()
+    vertical, horizontal = (kernels.contiguous(memory_format=memory_format).requires_grad_() for kernels in maps)
     operators = torch.ops.midframe
     torch.library.opcheck(operators.separable_convolution_upsampled, (image, vertical, horizontal, 2, True))
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference", *BACKENDS])
-def test_small_maps_compiled_whole(backend: str) -> None:
+def test_small_maps_compile_to_one_graph(backend: str) -> None:
     def step(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
         out = separable_convolution(
             image, vertical, horizontal, border="replicate", scale=2, backend=backend  # type: ignore[call-overload]
@@ -52,17 +58,15 @@ def test_small_maps_compiled_whole(backend: str) -> None:
 
     torch.manual_seed(2)
     tensors = torch.randn(1, 3, 8, 6), torch.randn(1, 5, 4, 3), torch.randn(1, 5, 4, 3)
-    plain, traced = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
-    step(*plain).backward()
-    torch.compile(step, fullgraph=True, backend="aot_eager")(*traced).backward()
-    for one, other in zip(plain, traced, strict=True):
-        torch.testing.assert_close(one.grad, other.grad)
+    eager, compiled = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
+    step(*eager).backward()
+    torch.compile(step, fullgraph=True, backend="aot_eager")(*compiled).backward()
+    for expected, actual in zip(eager, compiled, strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference", *BACKENDS])
-def test_compiled_whole(backend: str) -> None:
-    """One graph, forward and backward, with every option in it."""
-
+def test_all_options_compile_to_one_graph(backend: str) -> None:
     def step(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
         out, weights = separable_convolution(
             image, vertical, horizontal, taps=TapPattern.composite(1, 2), border="replicate", normalise=True,
@@ -70,24 +74,24 @@ def test_compiled_whole(backend: str) -> None:
         )  # fmt: skip
         return torch.sin(out).sum() + weights.square().sum()
 
-    plain, traced = inputs(), inputs()
-    step(*plain).backward()
-    torch.compile(step, fullgraph=True, backend="aot_eager")(*traced).backward()
-    for one, other in zip(plain, traced, strict=True):
-        torch.testing.assert_close(one.grad, other.grad)
+    eager, compiled = random_inputs(), random_inputs()
+    step(*eager).backward()
+    torch.compile(step, fullgraph=True, backend="aot_eager")(*compiled).backward()
+    for expected, actual in zip(eager, compiled, strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad)
 
 
 @pytest.mark.slow
-def test_compiled_by_inductor() -> None:
+def test_compiles_with_inductor() -> None:
     compiled = torch.compile(lambda *t: separable_convolution(*t, normalise=True, scale=1), fullgraph=True)
-    tensors = inputs(5)
+    tensors = random_inputs(5)
     expected = separable_convolution(*tensors, normalise=True)  # type: ignore[call-overload]
     torch.testing.assert_close(compiled(*tensors), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_runs_in_float32_under_autocast(backend: str) -> None:
-    tensors = inputs(5)
+    tensors = random_inputs(5)
     kernels = [t.bfloat16() for t in tensors[1:]]
     with torch.autocast("cpu", torch.bfloat16):
         out = separable_convolution(tensors[0], *kernels, backend=backend)  # type: ignore[call-overload]
@@ -99,9 +103,9 @@ def test_runs_in_float32_under_autocast(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_results_have_the_memory_format_of_what_they_belong_to(backend: str) -> None:
+def test_output_and_gradients_have_the_memory_format_of_their_tensors(backend: str) -> None:
     image, vertical, horizontal = (
-        t.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for t in inputs()
+        t.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for t in random_inputs()
     )
     out = separable_convolution(image, vertical, horizontal, backend=backend)  # type: ignore[call-overload]
     out.square().sum().backward()
@@ -112,45 +116,45 @@ def test_results_have_the_memory_format_of_what_they_belong_to(backend: str) -> 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "expanded"])
 def test_halide_copies_no_kernel_maps(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipeline is given the maps themselves: the same memory, whatever the strides."""
+    """The pipeline reads the memory of the maps themselves, whatever their strides."""
     from midframe.ops.separable import halide
 
-    _, vertical, horizontal = (t.detach() for t in inputs())
+    _, vertical, horizontal = (t.detach() for t in random_inputs())
     if layout == "channels_last":
         vertical, horizontal = (t.contiguous(memory_format=torch.channels_last) for t in (vertical, horizontal))
     if layout == "expanded":
         vertical, horizontal = (t[:1, :, :1, :1].expand(2, 3, 10, 20) for t in (vertical, horizontal))
-    image = inputs()[0].detach().contiguous(memory_format=torch.channels_last)
-    given: list[int] = []
-    dense = halide._dense
+    image = random_inputs()[0].detach().contiguous(memory_format=torch.channels_last)
+    addresses: list[int] = []
+    load_dense = halide._dense
 
-    def watched(which: str, kernels: torch.dtype, channels: int) -> object:
-        run = dense(which, kernels, channels)
-        return lambda *values: (given.extend(v.data_ptr() for v in values[:3]), run(*values))
+    def record_addresses(which: str, kernels: torch.dtype, channels: int) -> object:
+        run = load_dense(which, kernels, channels)
+        return lambda *values: (addresses.extend(v.data_ptr() for v in values[:3]), run(*values))
 
-    monkeypatch.setattr(halide, "_dense", watched)
+    monkeypatch.setattr(halide, "_dense", record_addresses)
     separable_convolution(image, vertical, horizontal, backend="halide")
-    assert given == [t[b].data_ptr() for b in range(2) for t in (image, vertical, horizontal)]
+    assert addresses == [t[b].data_ptr() for b in range(2) for t in (image, vertical, horizontal)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_gradients_are_refused(backend: str) -> None:
-    tensors = inputs()
+    tensors = random_inputs()
     out = separable_convolution(*tensors, backend=backend)  # type: ignore[call-overload]
     (grad,) = torch.autograd.grad(out.square().sum(), tensors[0], create_graph=True)
-    with pytest.raises(SettingError, match="backend='reference'"):
+    with pytest.raises(SettingError, match="has gradients of gradients only with backend='reference'"):
         torch.autograd.grad(grad.sum(), tensors[1])
 
 
-@pytest.mark.parametrize("wanted", [0, 1, 2])
-def test_only_the_gradients_that_are_asked_for(wanted: int) -> None:
-    tensors = [t.requires_grad_(n == wanted) for n, t in enumerate(inputs(requires_grad=False))]
+@pytest.mark.parametrize("required", [0, 1, 2], ids=["image", "vertical", "horizontal"])
+def test_only_the_required_gradients_are_computed(required: int) -> None:
+    tensors = [t.requires_grad_(n == required) for n, t in enumerate(random_inputs(requires_grad=False))]
     separable_convolution(*tensors, backend="halide").sum().backward()  # type: ignore[call-overload]
-    assert [t.grad is not None for t in tensors] == [n == wanted for n in range(3)]
+    assert [t.grad is not None for t in tensors] == [n == required for n in range(3)]
 
 
-def test_one_tap_by_auto_has_gradients_too() -> None:
-    tensors = inputs(1)
+def test_a_single_tap_has_gradients() -> None:
+    tensors = random_inputs(1)
     separable_convolution(*tensors).square().sum().backward()  # type: ignore[call-overload]
     image, vertical, horizontal = (t.detach() for t in tensors)
     torch.testing.assert_close(tensors[0].grad, 2 * image * (vertical * horizontal) ** 2)

@@ -1,4 +1,4 @@
-"""The Triton backend: held against the reference (GPU or interpreter), and compiled for GPUs that need not be there."""
+"""Test the Triton backend: compare it with the reference, and compile it for GPUs that this machine need not have."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ CASES = Path(__file__).with_name("triton_cases.py")
 
 
 def run_cases(selection: str, limit: int) -> None:
+    """Run the marked tests of `triton_cases.py` in a process of its own, for at most `limit` seconds."""
     environment = os.environ if torch.cuda.is_available() else {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-m", selection, str(CASES), "-p", "no:cacheprovider"],
@@ -33,12 +34,12 @@ def run_cases(selection: str, limit: int) -> None:
     assert " passed" in done.stdout
 
 
-def test_against_the_reference() -> None:
+def test_equals_the_reference() -> None:
     run_cases("not slow", 600)
 
 
 @pytest.mark.slow
-def test_against_the_reference_over_the_whole_grid() -> None:
+def test_equals_the_reference_on_the_whole_grid() -> None:
     run_cases("slow", 7200)
 
 
@@ -47,14 +48,21 @@ LOW_PRECISION = ("image", "vertical", "horizontal", "out", "grad_out", "grad_ver
 
 
 class Build(NamedTuple):
+    """A variant of a kernel to compile."""
+
     capability: int
+    """Compute capability of the GPU, times 10."""
     taps: int
-    tall: int
-    kind: str
+    """Taps per side."""
+    tile_taps: int
+    """Taps of a tile: the next power of two."""
+    dtype: str
+    """Triton's name of the type of image and kernels."""
     table: bool
+    """Whether the offsets come from a table, as for composite patterns."""
 
 
-def compile_for(kernel: str, build: Build) -> Any:
+def compile_kernel(kernel: str, build: Build) -> Any:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -62,12 +70,17 @@ def compile_for(kernel: str, build: Build) -> Any:
     from midframe.ops.separable import triton as backend
 
     function = getattr(backend, kernel)
-    constants = {"CHANNELS": 3, "SIZE": build.taps, "TAPS": build.tall, "BLOCK": min(128, backend.TILE // build.tall)}
+    constants = {
+        "CHANNELS": 3,
+        "SIZE": build.taps,
+        "TAPS": build.tile_taps,
+        "BLOCK": min(128, backend.TILE // build.tile_taps),
+    }
     constants |= {"TABLE": build.table, "REPLICATE": not build.table}
     constants |= {name: 1 for name in function.arg_names if name.endswith("_x")}
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature = dict.fromkeys(function.arg_names, "i32")
-    signature |= {name: f"*{build.kind}" for name in LOW_PRECISION if name in signature}
+    signature |= {name: f"*{build.dtype}" for name in LOW_PRECISION if name in signature}
     signature |= {name: "*fp32" for name in ("weight_sum", "grad_weight_sum") if name in signature}
     signature |= {"table": "*i32", **dict.fromkeys(constants, "constexpr")}
     source = ASTSource(fn=function, signature=signature, constexprs=constants)
@@ -89,6 +102,6 @@ def compile_for(kernel: str, build: Build) -> Any:
 )
 def test_compiles_ahead_of_time(kernel: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    compiled = compile_for(kernel, build)
+    compiled = compile_kernel(kernel, build)
     assert f".target sm_{build.capability}" in compiled.asm["ptx"]
     assert compiled.asm["cubin"].startswith(b"\x7fELF")

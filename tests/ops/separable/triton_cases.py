@@ -1,8 +1,8 @@
-"""The Triton backend against the reference. Run by `test_triton.py` in a process of its own.
+"""Compare the Triton backend with the reference. `test_triton.py` runs this file in a process of its own.
 
-Triton decides at import whether its kernels are interpreted, so TRITON_INTERPRET=1 must not reach the other tests.
-Where there is a GPU the same cases run on it. The interpreter takes some milliseconds for each row of taps of each row
-of each channel: the cases of `make test` are small.
+Triton decides at import whether its kernels are interpreted, so TRITON_INTERPRET=1 must not be set for the other tests.
+If there is a GPU, the same cases run on it. The interpreter takes some milliseconds per row of taps, row of pixels and
+channel, so the cases of `make test` are small.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
 DEVICE = "cuda" if GPU else "cpu"
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
-"""Relative to the norm of what is compared, by the type of the picture and the kernels."""
+"""The largest norm of the error relative to the norm of the reference, by the type of image or kernels."""
 
 
 class Case(NamedTuple):
+    """The sizes, types, memory layout and options of one call."""
+
     taps: TapPattern = TapPattern.dense(5)
     batch: int = 1
     channels: int = 2
@@ -45,18 +47,19 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Outputs that a kernel does not write hold NaN, so a pixel left out is seen."""
+def _fill_new_tensors_with_nan() -> Iterator[None]:
+    """Fill new tensors with NaN, so that a pixel that no kernel writes is noticed."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
 
 
-def laid_out(values: Tensor, layout: str) -> Tensor:
+def with_layout(values: Tensor, layout: str) -> Tensor:
+    """Return the values in a memory layout."""
     match layout:
         case "channels_last":
             return values.contiguous(memory_format=torch.channels_last)
-        case "view":  # every second column of a larger tensor, upside down in memory
+        case "view":  # every second column of a larger tensor
             wide = torch.full((*values.shape[:3], 2 * values.shape[3] + 1), float("nan"), dtype=values.dtype)
             wide[..., 1::2] = values
             return wide[..., 1::2]
@@ -67,7 +70,7 @@ def laid_out(values: Tensor, layout: str) -> Tensor:
 
 
 def check(case: Case, seed: int = 0) -> None:
-    """Output, weight sum and all three gradients agree with the reference in float64."""
+    """Compare output, weight sum and all three gradients with the reference in float64."""
     torch.manual_seed(seed)
     shapes = [(case.batch, case.channels, case.height, case.width)]
     shapes += 2 * [(case.batch, case.taps.size, case.height // case.scale, case.width // case.scale)]
@@ -75,11 +78,11 @@ def check(case: Case, seed: int = 0) -> None:
     tensors = [torch.randn(shape).to(kind) for shape, kind in zip(shapes, types, strict=True)]
     if case.normalise:
         tensors[1:] = [kernel.abs() + 0.1 for kernel in tensors[1:]]
-    pulls = torch.randn(shapes[0], dtype=torch.float64), torch.randn(case.batch, 1, *shapes[0][2:]).double()
+    grads = torch.randn(shapes[0], dtype=torch.float64), torch.randn(case.batch, 1, *shapes[0][2:]).double()
     results = []
     for backend in ("reference", "triton"):
-        kinds = [torch.float64] * 3 if backend == "reference" else types
-        placed = [laid_out(t.to(k), case.layout).to(DEVICE) for t, k in zip(tensors, kinds, strict=True)]
+        dtypes = [torch.float64] * 3 if backend == "reference" else types
+        placed = [with_layout(t.to(k), case.layout).to(DEVICE) for t, k in zip(tensors, dtypes, strict=True)]
         leaves = [tensor.detach().requires_grad_() for tensor in placed]
         out, weights = separable_convolution(
             *leaves,
@@ -90,13 +93,13 @@ def check(case: Case, seed: int = 0) -> None:
             scale=case.scale,
             backend=backend,  # type: ignore[arg-type]
         )
-        loss = (out.double() * pulls[0].to(DEVICE)).sum() + (weights.double() * pulls[1].to(DEVICE)).sum()
+        loss = (out.double() * grads[0].to(DEVICE)).sum() + (weights.double() * grads[1].to(DEVICE)).sum()
         results.append((out, weights, *torch.autograd.grad(loss, leaves)))
     bound = max(TOLERANCE[case.image_type], TOLERANCE[case.kernel_type])
-    names = ("output", "weight sum", "gradient of the picture", "of the vertical", "of the horizontal kernels")
-    for name, expected, got in zip(names, *results, strict=True):
-        error = (got.double() - expected).norm() / expected.norm().clamp(min=1e-12)
-        assert error < bound, f"{name}: {float(error):.2g} of its norm off, {bound:g} allowed; {case}"
+    names = ("output", "weight sum", "gradient of the image", "gradient of vertical", "gradient of horizontal")
+    for name, expected, actual in zip(names, *results, strict=True):
+        error = (actual.double() - expected).norm() / expected.norm().clamp(min=1e-12)
+        assert error < bound, f"{name} differs by {float(error):.2g} of its norm, more than {bound:g}; {case}"
 
 
 COMPOSITES = [TapPattern.composite(3, 2), TapPattern.composite(3, 4, "axes"), TapPattern.composite(1, 4, "literal")]
@@ -149,8 +152,8 @@ def test_any_shape(seed: int, **case: object) -> None:
     check(Case(**case), seed)  # type: ignore[arg-type]
 
 
-def test_a_picture_beyond_the_numbers_of_32_bits_is_addressed() -> None:
-    """The second sample of a batch lies beyond 2^31 values; only a GPU's memory is taken for it."""
+def test_offsets_beyond_32_bits_are_addressed() -> None:
+    """Convolve a batch whose second sample lies beyond 2^31 values."""
     if not GPU:
         pytest.skip("takes 9 GB; runs on a GPU")
     taps = TapPattern.dense(51)

@@ -1,1 +1,1 @@
-"""What the operators' Halide pipelines share."""
+"""Compile Halide pipelines, and build the parts that the pipelines of several operators share."""

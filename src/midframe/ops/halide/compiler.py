@@ -1,15 +1,17 @@
-"""Compile a Halide pipeline at its first use, keep it for later processes, and call it on tensors.
+"""Compile a Halide pipeline at its first use, cache it for later processes, and call it on tensors.
 
-    run = compiled("scale", __file__, define)     # define() -> (arguments, outputs), called only when nothing is kept
-    run(image, 3, out)                            # tensors, ints and floats as in arguments, then the outputs
+    run = compiled("scale", __file__, define)  # define() -> (arguments, outputs); not called if the pipeline is cached
+    run(image, 3, out)                         # a value for each argument, then a tensor for each output
 
-Where a C++ compiler is at hand, the pipeline is linked to a shared object in the user's cache folder, named by the hash
-of what pipelines are written in and take numbers from, Halide's version and the processor, and that of its content. It
-is written beside its place and renamed, so that processes may meet there. Where there is no compiler or the folder
-cannot be used, Halide compiles anew in each process.
+If a C++ compiler is installed, the pipeline is linked to a shared object in the user's cache folder. The name of the
+file contains a hash of everything that the pipeline depends on (the source files, Halide's version, the processor) and
+a checksum of the file itself. It is written to a temporary folder and renamed, so that several processes may compile
+the same pipeline at once. Without a compiler, or if the folder cannot be used, each process compiles its pipelines
+anew.
 
-A tensor's dimensions are reversed: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is copied. bfloat16
-and float16 travel as 16 bits; `read` and `write` convert them, which needs no help of the processor's.
+The dimensions of a tensor are reversed in Halide: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is
+copied. bfloat16 and float16 are passed as 16-bit integers; `read` and `write` convert them without instructions that
+only some processors have.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,35 +40,37 @@ from midframe.errors import MidframeError
 log = logging.getLogger(__name__)
 
 Run = Callable[..., None]
+"""A compiled pipeline. It takes a value per argument, then a tensor per output, which it fills."""
 Define = Callable[[], tuple[Sequence[Any], Sequence[Any]]]
+"""A function that returns the arguments (`ImageParam`s and `Param`s) and the output `Func`s of a pipeline."""
 
 _runs: dict[tuple[str, str], Run] = {}
 _lock = threading.Lock()
 
 
 def compiled(name: str, source: str, define: Define) -> Run:
-    """The pipeline `name` of the file `source`, compiled or loaded at the first call.
+    """Return a pipeline, which is loaded from the cache or compiled at the first call.
 
-    name: a C identifier, unique in its file for each variant (types, unrolled sizes). define: gives the arguments
-    (`ImageParam`s and `Param`s) and the output `Func`s.
+    name: a C identifier, different for each variant of the pipeline (types, unrolled sizes). source: the file that
+    defines the pipeline. define: called if the pipeline is not in the cache.
     """
     key = (source, name)
     if key not in _runs:
         with _lock:
             if key not in _runs:
-                _runs[key] = _load_kept(name, source, define) or _compile_here(name, define)
+                _runs[key] = _load_or_cache(name, source, define) or _compile_in_memory(name, define)
     return _runs[key]
 
 
 def describe() -> str:
-    """One sentence: which Halide, and whether what it compiles is kept."""
-    kept = _keeping()
-    where = f"pipelines compiled at first use and kept in {kept[1]}" if isinstance(kept, tuple) else kept
-    return f"Halide {version('halide')}, {where}"
+    """Return a sentence with Halide's version and the cache folder, or why pipelines are not cached."""
+    cache = _find_cache()
+    use = cache if isinstance(cache, str) else f"pipelines compiled at first use and kept in {cache.folder}"
+    return f"Halide {version('halide')}, {use}"
 
 
 def parameter(name: str, dtype: torch.dtype, dimensions: int) -> Any:
-    """An input picture or map of this type, with any strides."""
+    """Return an input for tensors of this type, with any strides."""
     import halide as hl
 
     image = hl.ImageParam(hl.Float(32) if dtype is torch.float32 else hl.UInt(16), dimensions, name)
@@ -74,7 +79,7 @@ def parameter(name: str, dtype: torch.dtype, dimensions: int) -> Any:
 
 
 def read(value: Any, dtype: torch.dtype) -> Any:
-    """A stored value as float32."""
+    """Return a value read from a tensor of this type as float32."""
     import halide as hl
 
     if dtype is torch.float32:
@@ -85,7 +90,7 @@ def read(value: Any, dtype: torch.dtype) -> Any:
 
 
 def write(value: Any, dtype: torch.dtype) -> Any:
-    """A float32 value as it is stored, rounded to nearest even."""
+    """Return a float32 value as it is written to a tensor of this type, rounded to nearest even."""
     import halide as hl
 
     if dtype is torch.float32:
@@ -98,45 +103,44 @@ def write(value: Any, dtype: torch.dtype) -> Any:
 
 
 def new_maps(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An empty tensor for large results, on huge pages where the system lends them: else its page faults, one for each
-    4 KiB, cost as much as half of the arithmetic."""
+    """Return an empty tensor for large results, in huge pages if the system has them.
+
+    With pages of 4 KiB, the page faults of kernel gradients take half as long as their arithmetic.
+    """
     maps = torch.empty(tuple(shape), dtype=dtype)
     if sys.platform == "linux" and maps.nbytes >= _HUGE_PAGE:
         start = -(-maps.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         length = (maps.data_ptr() + maps.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
-        # It is advice: what the system answers does not matter.
+        # This is advice to the system, so its return value does not matter.
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)
     return maps
 
 
 _HUGE_PAGE = 2 << 20
+"""Bytes of a huge page of Linux on most processors; smaller tensors have no use for them."""
 
 
-def _load_kept(name: str, source: str, define: Define) -> Run | None:
-    kept = _keeping()
-    if not isinstance(kept, tuple):
-        log.debug("Halide pipeline %s: %s", name, kept)
+@dataclass(frozen=True)
+class _Cache:
+    """What caching pipelines needs."""
+
+    linker: str
+    """Path of a C++ compiler."""
+    folder: Path
+    """Where the shared objects are stored."""
+
+
+def _load_or_cache(name: str, source: str, define: Define) -> Run | None:
+    """Load a pipeline from the cache, after compiling it into the cache if needed; None if there is no cache."""
+    cache = _find_cache()
+    if isinstance(cache, str):
+        log.debug("Halide pipeline %s: %s", name, cache)
         return None
-    import halide as hl
-
-    linker, folder = kept
-    target = hl.get_host_target()
-    digest = hashlib.sha256(f"{name} {version('halide')} {target}".encode())
-    package = Path(__file__).parents[2]  # pipelines share pieces, and take numbers from the definitions
-    shared = {file for name in ("halide*.py", "halide/*.py", "reference.py") for file in package.rglob(name)}
-    for file in (Path(source), *sorted(shared)):
-        digest.update(file.read_bytes())
-    stem = f"{name}-{digest.hexdigest()[:16]}"
     try:
-        path = next((file for file in folder.glob(f"{stem}-*.so") if _is_whole(file)), None)
+        stem = f"{name}-{_digest(name, source)}"
+        path = next((file for file in cache.folder.glob(f"{stem}-*.so") if _is_intact(file)), None)
         if path is None:
-            with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as work:
-                arguments, outputs = define()
-                object_file, linked = Path(work, "pipeline.o"), Path(work, "pipeline.so")
-                hl.Pipeline(list(outputs)).compile_to_object(str(object_file), list(arguments), name, target)
-                command = [linker, "-shared", "-o", str(linked), str(object_file), "-lpthread", "-ldl", "-lm"]
-                subprocess.run(command, check=True, capture_output=True, timeout=120)
-                path = linked.replace(folder / f"{stem}-{_checksum(linked)}.so")
+            path = _compile_to_cache(name, define, cache, stem)
             log.debug("Halide pipeline %s compiled and kept as %s", name, path)
         return _callable_from(ctypes.CDLL(str(path)), name)
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
@@ -144,8 +148,41 @@ def _load_kept(name: str, source: str, define: Define) -> Run | None:
         return None
 
 
-def _is_whole(path: Path) -> bool:
-    """A shared object that lost its end in a crash would kill the process that loads it; it is removed."""
+def _digest(name: str, source: str) -> str:
+    """Return a hash of everything that a compiled pipeline depends on.
+
+    Pipelines share parts and take constants from the reference implementations, so the hash covers all Halide and
+    reference files of the package.
+    """
+    import halide as hl
+
+    digest = hashlib.sha256(f"{name} {version('halide')} {hl.get_host_target()}".encode())
+    package = Path(__file__).parents[2]
+    shared = {file for pattern in ("halide.py", "halide/*.py", "reference.py") for file in package.rglob(pattern)}
+    for file in (Path(source), *sorted(shared)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _compile_to_cache(name: str, define: Define, cache: _Cache, stem: str) -> Path:
+    """Compile and link a pipeline. Return the shared object in the cache folder, `{stem}-{checksum}.so`."""
+    import halide as hl
+
+    with tempfile.TemporaryDirectory(dir=cache.folder, prefix="building-") as work:
+        arguments, outputs = define()
+        object_file, linked = Path(work, "pipeline.o"), Path(work, "pipeline.so")
+        pipeline = hl.Pipeline(list(outputs))
+        pipeline.compile_to_object(str(object_file), list(arguments), name, hl.get_host_target())
+        command = [cache.linker, "-shared", "-o", str(linked), str(object_file), "-lpthread", "-ldl", "-lm"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return linked.replace(cache.folder / f"{stem}-{_checksum(linked)}.so")
+
+
+def _is_intact(path: Path) -> bool:
+    """Return whether a shared object has the checksum in its name, and remove it if not.
+
+    Loading a file that was truncated in a crash would kill the process.
+    """
     if path.stem.endswith(f"-{_checksum(path)}"):
         return True
     path.unlink(missing_ok=True)
@@ -156,8 +193,8 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _keeping() -> tuple[str, Path] | str:
-    """The linker and the folder that pipelines are kept with, or why they are not kept, as the end of a sentence."""
+def _find_cache() -> _Cache | str:
+    """Return what caching pipelines needs, or why they are not cached, as the end of a sentence."""
     anew = "pipelines compiled anew in each process"
     if sys.platform == "win32":
         return f"{anew} (kept on Linux and macOS only)"
@@ -177,10 +214,11 @@ def _keeping() -> tuple[str, Path] | str:
             return f"{anew} ({folder} cannot be written)"
     except (OSError, RuntimeError) as error:
         return f"{anew} (no cache folder: {error})"
-    return linker, folder
+    return _Cache(linker, folder)
 
 
-def _compile_here(name: str, define: Define) -> Run:
+def _compile_in_memory(name: str, define: Define) -> Run:
+    """Compile a pipeline for this process only."""
     import halide as hl
 
     arguments, outputs = define()
@@ -203,6 +241,8 @@ def _compile_here(name: str, define: Define) -> Run:
 
 
 class _Dimension(ctypes.Structure):
+    """`halide_dimension_t` of Halide's runtime."""
+
     _fields_ = (
         ("min", ctypes.c_int32),
         ("extent", ctypes.c_int32),
@@ -235,6 +275,7 @@ _ErrorHandler = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
 
 
 def _callable_from(library: ctypes.CDLL, name: str) -> Run:
+    """Return the pipeline of a shared object as a function that raises `MidframeError` if the pipeline fails."""
     function = library[name]
     function.restype = ctypes.c_int
     messages: list[str] = []
@@ -252,6 +293,7 @@ def _callable_from(library: ctypes.CDLL, name: str) -> Run:
 
 
 def _argument(value: Tensor | int | float) -> Any:
+    """Return a value as the C function of a pipeline takes it; a tensor as a pointer to a `halide_buffer_t`."""
     if isinstance(value, int):
         return ctypes.c_int32(value)
     if isinstance(value, float):
@@ -264,5 +306,8 @@ def _argument(value: Tensor | int | float) -> Any:
 
 
 def _strides(tensor: Tensor) -> list[int]:
-    """A tensor's strides; where there is one element, torch leaves any number there, and pipelines may ask for 1."""
+    """Return the strides of a tensor, with 1 for dimensions of size 1.
+
+    torch allows any stride in such a dimension, but pipelines may require 1.
+    """
     return [stride if size > 1 else 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]

@@ -1,7 +1,8 @@
-"""Feature maps in Halide pipelines: the two layouts they come in and the loops over them.
+"""Define and schedule Halide pipelines over feature maps in one of two memory layouts.
 
-`last`: channels-last with whole vectors of 16 channels, read and written as they lie. `plane`: everything else, with
-any strides, 16 pixels of a row at a time. A tensor `[B, C, H, W]` is `f(x, y, c, n)`.
+The layout `last` is channels-last with a multiple of 16 channels: the pipelines compute vectors of 16 channels. The
+layout `plane` is everything else, with any strides: the pipelines compute vectors of 16 pixels of a row. A tensor
+`[B, C, H, W]` is `f(x, y, c, n)` in Halide.
 """
 
 from __future__ import annotations
@@ -14,44 +15,45 @@ from torch import Tensor
 from midframe.ops.halide.compiler import parameter
 
 LANES = 16
+"""Values per vector."""
 ROWS = 8
-"""Rows a task: enough to be worth a thread, few enough that small maps still make several tasks."""
+"""Rows per parallel task: enough to be worth a thread, few enough that small maps still give several tasks."""
 
 
 def ready(*tensors: Tensor) -> tuple[Any, ...]:
-    """The layout that these maps of one type and shape have in common, the maps in it, and their type.
+    """Bring maps of one type and shape to a common layout. Return the layout, the maps, and their original type.
 
-    Vectors of bfloat16 are read as they lie; other half precision, which nothing on a CPU is fast in, goes by float32.
+    bfloat16 maps in the layout `last` keep their type. Other half-precision maps are converted to float32.
     """
-    kind = tensors[0].dtype
+    dtype = tensors[0].dtype
     last = all(t.shape[1] % LANES == 0 for t in tensors) and any(t.stride(1) == 1 for t in tensors)
-    if kind is torch.float16 or (kind is torch.bfloat16 and not last):
+    if dtype is torch.float16 or (dtype is torch.bfloat16 and not last):
         tensors = tuple(t.float() for t in tensors)
     if last:
         tensors = tuple(t if t.stride(1) == 1 else t.contiguous(memory_format=torch.channels_last) for t in tensors)
-    return "last" if last else "plane", *tensors, kind
+    return "last" if last else "plane", *tensors, dtype
 
 
 def memory_format_of(tensor: Tensor) -> torch.memory_format:
-    """How a result that belongs to this tensor lies: channels-last where its channels lie side by side."""
+    """Return channels-last if the channels of a tensor are adjacent in memory, else contiguous."""
     return torch.channels_last if tensor.stride(1) == 1 and tensor.shape[1] > 1 else torch.contiguous_format
 
 
 def like(tensor: Tensor, channels: int | None = None) -> Tensor:
-    """Room for a result that belongs to this tensor."""
+    """Return an empty tensor in the type and memory format of this one, of its shape or with so many channels."""
     shape = (tensor.shape[0], channels or tensor.shape[1], *tensor.shape[2:])
     return torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory_format_of(tensor))
 
 
 def variables() -> tuple[Any, Any, Any, Any]:
-    """x, y, c, n: column, row, channel, sample."""
+    """Return the variables x, y, c and n: column, row, channel and sample."""
     import halide as hl
 
     return hl.Var("x"), hl.Var("y"), hl.Var("c"), hl.Var("n")
 
 
 def maps(name: str, layout: str, dtype: torch.dtype) -> Any:
-    """An input of maps in this layout."""
+    """Return an input of maps in a layout."""
     import halide as hl
 
     image = parameter(name, dtype, 4)
@@ -63,7 +65,7 @@ def maps(name: str, layout: str, dtype: torch.dtype) -> Any:
 
 
 def whole_vectors(out: Any) -> None:
-    """The output is channels-last and has whole vectors of channels."""
+    """Require that an output is channels-last with a multiple of 16 channels."""
     import halide as hl
 
     buffer = out.output_buffer()
@@ -72,14 +74,14 @@ def whole_vectors(out: Any) -> None:
 
 
 def any_strides(out: Any) -> None:
-    """The output may lie anyhow."""
+    """Allow an output to have any strides."""
     import halide as hl
 
     out.output_buffer().dim(0).set_stride(hl.Expr())
 
 
 def strips(out: Any, layout: str) -> Any:
-    """Loops over an output (x, y, c, n): tasks of `ROWS` rows of a sample. Returns the variable of a row there."""
+    """Schedule an output (x, y, c, n) in parallel tasks of `ROWS` rows each. Return the variable of a row in a task."""
     import halide as hl
 
     x, y, c, n = variables()

@@ -1,4 +1,4 @@
-"""Sorting without branches, of lists of Halide expressions: what medians are made of."""
+"""Sort lists of Halide expressions without branches, by minima and maxima, for median filters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def rising(values: list[Any]) -> list[Any]:
-    """In rising order, by merging halves."""
+    """Return expressions in ascending order, by merging sorted halves."""
     if len(values) < 2:
         return values
     half = len(values) // 2
@@ -15,7 +15,7 @@ def rising(values: list[Any]) -> list[Any]:
 
 
 def merged(a: list[Any], b: list[Any]) -> list[Any]:
-    """Two rising lists made one: Batcher's odd-even merge."""
+    """Merge two ascending lists into one by Batcher's odd-even merge."""
     import halide as hl
 
     if not a or not b:
@@ -23,18 +23,21 @@ def merged(a: list[Any], b: list[Any]) -> list[Any]:
     if len(a) == len(b) == 1:
         return [hl.min(a[0], b[0]), hl.max(a[0], b[0])]
     even, odd = merged(a[::2], b[::2]), merged(a[1::2], b[1::2])
-    both = even[:1]
+    result = even[:1]
     for low, high in zip(odd, even[1:], strict=False):
-        both += [hl.min(low, high), hl.max(low, high)]
-    return both + odd[len(even) - 1 :] + even[len(odd) + 1 :]
+        result += [hl.min(low, high), hl.max(low, high)]
+    return result + odd[len(even) - 1 :] + even[len(odd) + 1 :]
 
 
 def ranked(a: list[Any], b: list[Any], rank: int) -> Any:
-    """The value of a rank, from 0, of two rising lists: the least that the first i of a and rank + 1 - i of b reach."""
+    """Return the value of a rank, counted from 0, in the union of two ascending lists, without merging them.
+
+    It is the minimum over i of the largest value among the first i of `a` and the first rank + 1 - i of `b`.
+    """
     import halide as hl
 
-    reached = []
+    largest = []
     for i in range(max(0, rank + 1 - len(b)), min(len(a), rank + 1) + 1):
         j = rank + 1 - i
-        reached.append(hl.max(a[i - 1], b[j - 1]) if i and j else a[i - 1] if i else b[j - 1])
-    return functools.reduce(hl.min, reached)
+        largest.append(hl.max(a[i - 1], b[j - 1]) if i and j else a[i - 1] if i else b[j - 1])
+    return functools.reduce(hl.min, largest)

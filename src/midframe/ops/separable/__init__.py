@@ -47,7 +47,7 @@ def separable_convolution(
 ) -> tuple[Tensor, Tensor]: ...
 
 
-def separable_convolution(
+def separable_convolution(  # noqa: PLR0913 - options of one operator, all given by name
     image: Tensor,
     vertical: Tensor,
     horizontal: Tensor,

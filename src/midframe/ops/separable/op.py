@@ -185,7 +185,7 @@ def _backward(ctx: Any, grad_out: Tensor, grad_weight_sum: Tensor) -> tuple[Tens
 
 
 def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("separable_convolution has no gradients of gradients but on backend='reference'")
+    raise SettingError("separable_convolution has gradients of gradients only with backend='reference'")
 
 
 torch.library.register_autograd("midframe::separable_convolution", _backward, setup_context=_save_for_backward)

@@ -1,6 +1,6 @@
-"""Adaptive separable convolution in plain torch: the definition that every backend is held against.
+"""Define adaptive separable convolution in plain torch. Every backend is compared with this definition.
 
-Gradients, of any order, are those of torch's autograd. It keeps every tap's product for them: not for large pictures.
+Gradients of any order are those of torch's autograd, which keeps the product of every tap: images have to be small.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from midframe.ops.taps import TapPattern
 def forward(
     image: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
 ) -> tuple[Tensor, Tensor]:
-    """Sum over all taps of the shifted picture times both kernel values.
+    """Sum the shifted images, each multiplied by the two kernel values of its tap.
 
-    Shapes as in `midframe.ops.separable`. Returns the picture `[B, C, H, W]` in the type of `image`, and the sum of the
-    weights that were used `[B, 1, H, W]` (the same sum over a picture of ones) in the type it was computed in: float64
-    for float64, else float32.
+    image: `[B, C, H, W]`; vertical, horizontal: `[B, T, H, W]`. replicate: whether taps outside the image read the
+    nearest pixel; otherwise they count as zero. Returns the convolved image in the type of `image`, and the sum of the
+    weights used, `[B, 1, H, W]`, which is the same sum for an image of ones. All sums are float32, or float64 for
+    float64 inputs.
     """
     working = torch.promote_types(image.dtype, torch.float32)
     height, width = image.shape[-2:]
@@ -29,7 +30,7 @@ def forward(
     vertical, horizontal = vertical.to(working), horizontal.to(working)
 
     total = torch.zeros_like(padded[:, :, :height, :width])
-    for i, row in _by_row(taps):
+    for i, row in _taps_by_row(taps):
         across = torch.zeros_like(total)
         for j, dy, dx in row:
             top, left = reach + dy, reach + dx
@@ -38,8 +39,8 @@ def forward(
     return total[:, :-1].to(image.dtype), total[:, -1:]
 
 
-def _by_row(taps: TapPattern) -> list[tuple[int, list[tuple[int, int, int]]]]:
-    """The taps `(j, dy, dx)` of each row i."""
+def _taps_by_row(taps: TapPattern) -> list[tuple[int, list[tuple[int, int, int]]]]:
+    """Return for each row i of the kernel its taps `(j, dy, dx)`."""
     rows: list[tuple[int, list[tuple[int, int, int]]]] = [(i, []) for i in range(taps.size)]
     for i, j, dy, dx in taps.taps():
         rows[i][1].append((j, dy, dx))

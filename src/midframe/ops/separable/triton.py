@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# Both for the kernels below: a kernel takes pointers, sizes and strides by position, and Triton has its own types.
+# mypy cannot check the kernels below: their arguments are untyped, and Triton has types of its own.
 """Compute adaptive separable convolution and its gradients in Triton, on NVIDIA and AMD GPUs.
 
 With TRITON_INTERPRET=1 the kernels run on the CPU, for tests. They take every tap pattern.
@@ -119,7 +119,7 @@ def _table(taps: TapPattern, device: torch.device) -> Tensor:
 
 
 @triton.jit
-def _pixels_read(
+def _pixels_read(  # noqa: PLR0913 - kernels take pointers, sizes and strides one by one
     i, j, y, x, height, width, table,
     SIZE: tl.constexpr, SIGN: tl.constexpr, REPLICATE: tl.constexpr, TABLE: tl.constexpr,
 ):  # fmt: skip
@@ -147,7 +147,7 @@ def _pixels_read(
 
 
 @triton.jit
-def _forward(
+def _forward(  # noqa: PLR0913 - as above
     image, vertical, horizontal, out, weight_sum, table, height, width,
     image_b, image_c, image_y, image_x,
     vertical_b, vertical_t, vertical_y, vertical_x,
@@ -186,7 +186,7 @@ def _forward(
 
 
 @triton.jit
-def _gradient_kernels(
+def _gradient_kernels(  # noqa: PLR0913 - as above
     grad_out, grad_weight_sum, image, vertical, horizontal, grad_vertical, grad_horizontal,
     table, height, width,
     grad_out_b, grad_out_c, grad_out_y, grad_out_x,
@@ -236,7 +236,7 @@ def _gradient_kernels(
 
 
 @triton.jit
-def _gradient_image(
+def _gradient_image(  # noqa: PLR0913 - as above
     grad_out, vertical, horizontal, grad_image, table, height, width, margin,
     grad_out_b, grad_out_c, grad_out_y, grad_out_x,
     vertical_b, vertical_t, vertical_y, vertical_x,

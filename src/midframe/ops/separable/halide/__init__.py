@@ -1,7 +1,9 @@
-"""Adaptive separable convolution on the CPU: Halide kernels for dense patterns, plain ones for composite dilation.
+"""Compute adaptive separable convolution and its gradients on the CPU, with pipelines compiled by Halide.
 
-The picture is small beside its kernels, so it travels as float32; kernel maps are read in their own type, float32,
-bfloat16 or float16, with any strides. Channels go in groups of three, else singly; samples one after the other.
+`dense.py` defines the pipelines of dense patterns, `composite.py` those of composite dilation and `upsampled.py` those
+that upsample small kernel maps as they read them. The image is small compared with its kernel maps, so it is converted
+to float32. The kernel maps are read in their own type (float32, bfloat16 or float16) and with any strides. A dense
+pipeline computes three channels or one, so channels are processed in groups; the samples of a batch follow each other.
 """
 
 from __future__ import annotations
@@ -22,26 +24,33 @@ from midframe.ops.taps import TapPattern
 def forward(
     image: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
 ) -> tuple[Tensor, Tensor]:
-    batch, channels, height, width = image.shape
-    picture = image.float()
-    threads = torch.get_num_threads()
+    """Return the convolved image and the sum of the weights used."""
     if not taps.is_dense:
-        picture = _with_ones(picture)
-        result = torch.empty_like(picture, memory_format=torch.contiguous_format)
-        run = _composite("forward", vertical.dtype)
-        for b in range(batch):
-            run(picture[b], vertical[b], horizontal[b], _tap_list(taps), taps.reach, int(replicate), threads, result[b])
-        return result[:, :-1].to(image.dtype), result[:, -1:].clone()
-
+        return _forward_composite(image, vertical, horizontal, taps, replicate)
+    batch, channels, height, width = image.shape
+    image32 = image.float()
+    threads = torch.get_num_threads()
     out = torch.empty((batch, channels, height, max(width, MIN_WIDTH)), dtype=torch.float32)
     weight_sum = out.new_empty((batch, 1, height, out.shape[-1]))
-    vertical, horizontal = _widened(vertical), _widened(horizontal)
+    vertical, horizontal = _pad_to_min_width(vertical), _pad_to_min_width(horizontal)
     for b in range(batch):
-        for group in _groups(channels):
+        for group in _channel_groups(channels):
             run = _dense("forward", vertical.dtype, group.stop - group.start)
             sums = weight_sum[b].expand_as(out[b, group])
-            run(picture[b, group], vertical[b], horizontal[b], int(replicate), threads, out[b, group], sums)
+            run(image32[b, group], vertical[b], horizontal[b], int(replicate), threads, out[b, group], sums)
     return out[..., :width].to(image.dtype), weight_sum[..., :width]
+
+
+def _forward_composite(
+    image: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
+) -> tuple[Tensor, Tensor]:
+    image32 = _append_ones(image.float())
+    out = torch.empty_like(image32, memory_format=torch.contiguous_format)
+    run = _composite("forward", vertical.dtype)
+    settings = _tap_list(taps), taps.reach, int(replicate), torch.get_num_threads()
+    for b in range(len(image)):
+        run(image32[b], vertical[b], horizontal[b], *settings, out[b])
+    return out[:, :-1].to(image.dtype), out[:, -1:].clone()
 
 
 def gradient_kernels(
@@ -53,47 +62,42 @@ def gradient_kernels(
     taps: TapPattern,
     replicate: bool,
 ) -> tuple[Tensor, Tensor]:
-    picture, grad, grad_sum = image.float(), grad_out.float(), grad_weight_sum.float()
-    threads = torch.get_num_threads()
+    """Return the gradients of both kernel maps."""
+    image32, grad, grad_sum = image.float(), grad_out.float(), grad_weight_sum.float()
     if not taps.is_dense:
-        picture, grad = _with_ones(picture), torch.cat([grad, grad_sum], 1)
-        run = _composite("gradient_kernels", vertical.dtype)
-        grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
-        for b in range(len(image)):
-            run(
-                picture[b], vertical[b], horizontal[b], grad[b], _tap_list(taps), taps.reach, int(replicate), threads,
-                grad_vertical[b], grad_horizontal[b],
-            )  # fmt: skip
-        return grad_vertical, grad_horizontal
-
-    grad, grad_sum, vertical, horizontal = map(_widened, (grad, grad_sum, vertical, horizontal))
+        grad = torch.cat([grad, grad_sum], 1)
+        return _gradient_kernels_composite(grad, _append_ones(image32), vertical, horizontal, taps, replicate)
+    grad, grad_sum, vertical, horizontal = map(_pad_to_min_width, (grad, grad_sum, vertical, horizontal))
     grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
+    settings = int(replicate), torch.get_num_threads()
     for b in range(len(image)):
-        for group in _groups(image.shape[1]):
-            first = group.start == 0
+        for group in _channel_groups(image.shape[1]):
             run = _dense("gradient_kernels", vertical.dtype, group.stop - group.start)
-            outputs = (grad_vertical[b], grad_horizontal[b])
-            if not first:
-                outputs = (torch.empty_like(outputs[0]), torch.empty_like(outputs[1]))
-            sum_part = grad_sum[b, 0] if first else torch.zeros_like(grad_sum[b, 0])
-            run(
-                picture[b, group],
-                vertical[b],
-                horizontal[b],
-                grad[b, group],
-                sum_part,
-                int(replicate),
-                threads,
-                *outputs,
-            )
-            if not first:
-                grad_vertical[b] += outputs[0]
-                grad_horizontal[b] += outputs[1]
+            inputs = image32[b, group], vertical[b], horizontal[b], grad[b, group]
+            if group.start == 0:
+                run(*inputs, grad_sum[b, 0], *settings, grad_vertical[b], grad_horizontal[b])
+                continue
+            more_vertical, more_horizontal = torch.empty_like(grad_vertical[b]), torch.empty_like(grad_horizontal[b])
+            run(*inputs, torch.zeros_like(grad_sum[b, 0]), *settings, more_vertical, more_horizontal)
+            grad_vertical[b] += more_vertical
+            grad_horizontal[b] += more_horizontal
     width = image.shape[-1]
     return grad_vertical[..., :width], grad_horizontal[..., :width]
 
 
+def _gradient_kernels_composite(
+    grad: Tensor, image32: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
+) -> tuple[Tensor, Tensor]:
+    run = _composite("gradient_kernels", vertical.dtype)
+    grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
+    settings = _tap_list(taps), taps.reach, int(replicate), torch.get_num_threads()
+    for b in range(len(image32)):
+        run(image32[b], vertical[b], horizontal[b], grad[b], *settings, grad_vertical[b], grad_horizontal[b])
+    return grad_vertical, grad_horizontal
+
+
 def gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool) -> Tensor:
+    """Return the gradient of the image."""
     batch, channels, height, width = grad_out.shape
     grad = grad_out.float()
     threads = torch.get_num_threads()
@@ -103,7 +107,7 @@ def gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, taps:
             run = _composite("gradient_image", vertical.dtype)
             run(grad[b], vertical[b], horizontal[b], _tap_list(taps), taps.reach, threads, padded[b])
             continue
-        for group in _groups(channels):
+        for group in _channel_groups(channels):
             run = _dense("gradient_image", vertical.dtype, group.stop - group.start)
             run(grad[b, group], vertical[b], horizontal[b], threads, padded[b, group])
     return fold_border(padded, taps.reach, replicate).to(grad_out.dtype)
@@ -145,44 +149,48 @@ def _unit_stride(maps: Tensor) -> Tensor:
 
 
 def _dense(which: str, kernels: torch.dtype, channels: int) -> Run:
+    """Return a pipeline of `dense.py` for kernel maps of this type: `which` is the name of the function there."""
     define: Callable[[torch.dtype, int], dense.Definition] = getattr(dense, which)
-    name = f"separable_{which}_{_SHORT[kernels]}_{channels}"
+    name = f"separable_{which}_{_SHORT_NAMES[kernels]}_{channels}"
     return compiled(name, dense.__file__, lambda: define(kernels, channels))
 
 
 def _composite(which: str, kernels: torch.dtype) -> Run:
+    """Return a pipeline of `composite.py` for kernel maps of this type."""
     define: Callable[[torch.dtype], dense.Definition] = getattr(composite, which)
-    return compiled(f"composite_{which}_{_SHORT[kernels]}", composite.__file__, lambda: define(kernels))
+    return compiled(f"composite_{which}_{_SHORT_NAMES[kernels]}", composite.__file__, lambda: define(kernels))
 
 
 def _upsampled(which: str, kernels: Tensor, channels: int, scale: int) -> Run:
+    """Return a pipeline of `upsampled.py` for kernel maps of this type and number of taps."""
     define = getattr(upsampled, which)
     taps, dtype = kernels.shape[1], kernels.dtype
-    name = f"separable_upsampled_{which}_{_SHORT[dtype]}_{channels}_{taps}_{scale}"
+    name = f"separable_upsampled_{which}_{_SHORT_NAMES[dtype]}_{channels}_{taps}_{scale}"
     return compiled(name, upsampled.__file__, lambda: define(dtype, channels, taps, scale))
 
 
-_SHORT = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+_SHORT_NAMES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+"""The types of kernel maps, as part of the names of pipelines."""
 
 
-def _groups(channels: int) -> Iterator[slice]:
-    """Slices of three channels, then of one."""
+def _channel_groups(channels: int) -> Iterator[slice]:
+    """Yield slices that cover all channels: of three channels each, then of one."""
     for start in range(0, channels - 2, 3):
         yield slice(start, start + 3)
     for start in range(channels - channels % 3, channels):
         yield slice(start, start + 1)
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    """A map at least as wide as the dense pipelines need, with zeros on the right."""
-    return F.pad(tensor, (0, MIN_WIDTH - tensor.shape[-1])) if tensor.shape[-1] < MIN_WIDTH else tensor
+def _pad_to_min_width(maps: Tensor) -> Tensor:
+    """Pad maps with zeros on the right to the width that the dense pipelines need."""
+    return F.pad(maps, (0, MIN_WIDTH - maps.shape[-1])) if maps.shape[-1] < MIN_WIDTH else maps
 
 
-def _with_ones(picture: Tensor) -> Tensor:
-    """The weight sum is the convolution of a picture of ones: one more channel."""
-    return torch.cat([picture, torch.ones_like(picture[:, :1])], 1)
+def _append_ones(image: Tensor) -> Tensor:
+    """Append a channel of ones, whose convolution is the sum of the weights used."""
+    return torch.cat([image, torch.ones_like(image[:, :1])], 1)
 
 
 def _tap_list(taps: TapPattern) -> Tensor:
-    """The taps `(i, j, dy, dx)`, int32 `[K, 4]`."""
+    """Return the taps `(i, j, dy, dx)` as int32 `[K, 4]`."""
     return torch.tensor(list(taps.taps()), dtype=torch.int32)

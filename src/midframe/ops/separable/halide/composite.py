@@ -1,7 +1,8 @@
-"""The Halide pipelines of composite dilation: plain sums over a list of taps `(i, j, dy, dx)`, int32 `[K, 4]`.
+"""Define the Halide pipelines of separable convolution with composite dilation: plain sums over a list of taps.
 
-One vector of pixels at a time, every tap with its own offset, each channel on its own. The pattern is a run-time value.
-The weight sum is left to the caller: the convolution of a picture of ones.
+The taps `(i, j, dy, dx)` are an int32 input `[K, 4]`, so all patterns share the pipelines. Each computes one vector of
+pixels of one channel at a time, and each tap reads the image at its own offset. The caller obtains the weight sum by
+convolving an additional channel of ones.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from midframe.ops.separable.halide.dense import Definition
 
 
 def forward(kernels: torch.dtype) -> Definition:
-    """(image, vertical, horizontal, taps, reach, replicate, threads) -> out `[C, H, W]`, float32."""
+    """Define (image, vertical, horizontal, taps, reach, replicate, threads) -> out `[C, H, W]`, float32."""
     import halide as hl
 
-    p = _Parts(kernels)
+    p = _Pipeline(kernels)
     x, y, c = p.x, p.y, p.c
     out, total = hl.Func("out"), hl.Func("total")
     total[x, y, c] = 0.0
     total[x, y, c] += p.pixel(x, y, c, p.tap) * p.v[x, y, p.i] * p.h[x, y, p.j]
     out[x, y, c] = total[x, y, c]
 
-    p.split(out, p.height)
-    p.stage(out)
+    p.schedule_output(out, p.height)
+    p.schedule_inputs(out)
     total.compute_at(out, p.xo).vectorize(x, p.lanes, hl.TailStrategy.RoundUp)
     total.update().vectorize(x, p.lanes, hl.TailStrategy.RoundUp)
     return [p.image, p.vertical, p.horizontal, p.taps, p.reach, p.replicate, p.threads], [out]
 
 
 def gradient_kernels(kernels: torch.dtype) -> Definition:
-    """(image, vertical, horizontal, grad_out, taps, reach, replicate, threads) -> grad_vertical, grad_horizontal."""
+    """Define (image, vertical, horizontal, grad_out, taps, reach, replicate, threads) -> both kernel gradients."""
     import halide as hl
 
-    p = _Parts(kernels)
+    p = _Pipeline(kernels)
     x, y, i = p.x, p.y, hl.Var("i")
     grad_out = parameter("grad_out", torch.float32, 3)
     channel = hl.RDom([(0, grad_out.dim(2).extent())])
@@ -51,12 +52,12 @@ def gradient_kernels(kernels: torch.dtype) -> Definition:
     h_part[x, y, p.j] += weight[x, y, p.tap] * p.v[x, y, p.i]
     out[x, y, i] = (write(v_part[x, y, i], kernels), write(h_part[x, y, i], kernels))
 
-    p.split(out, p.height)
+    p.schedule_output(out, p.height)
     out.reorder(p.xi, i, p.xo, y, p.strip)
-    p.stage(out)
+    p.schedule_inputs(out)
     whole = hl.TailStrategy.RoundUp
-    for staged in (g, v_part, h_part, weight):
-        staged.compute_at(out, p.xo).vectorize(x, p.lanes, whole)
+    for stage in (g, v_part, h_part, weight):
+        stage.compute_at(out, p.xo).vectorize(x, p.lanes, whole)
     for summed in (v_part, h_part):
         summed.update().reorder(x, p.tap).vectorize(x, p.lanes, whole)
     weight.update().reorder(x, channel.x, tap).vectorize(x, p.lanes, whole)
@@ -65,37 +66,41 @@ def gradient_kernels(kernels: torch.dtype) -> Definition:
 
 
 def gradient_image(kernels: torch.dtype) -> Definition:
-    """(grad_out, vertical, horizontal, taps, reach, threads) -> gradient of the padded picture."""
+    """Define (grad_out, vertical, horizontal, taps, reach, threads) -> gradient of the padded image."""
     import halide as hl
 
-    p = _Parts(kernels)
+    p = _Pipeline(kernels)
     x, y, c = p.x, p.y, p.c
     grad_out = parameter("grad_out", torch.float32, 3)
     width, height = p.vertical.dim(0).extent(), p.height
-    # Sources lie within a square of twice the reach around a pixel of the padded picture.
+    # The output pixels that read a pixel of the padded image lie within a square of twice the reach around it.
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     column, row = hl.clamp(hl.likely(x), 0, width - 1), hl.clamp(y, 0, height - 1)
     g, v, h, total, out = (hl.Func(name) for name in ("g", "v", "h", "total", "out"))
     g[x, y, c] = hl.select(inside, grad_out[column, row, c], 0.0)
     v[x, y, c] = read(p.vertical[column, row, c], kernels)
     h[x, y, c] = read(p.horizontal[column, row, c], kernels)
-    sx, sy = x - p.reach - p.taps[3, p.tap], y - p.reach - p.taps[2, p.tap]
-    sx, sy = hl.clamp(sx, x - 2 * p.reach, x), hl.clamp(sy, y - 2 * p.reach, y)
+    reader_x, reader_y = x - p.reach - p.taps[3, p.tap], y - p.reach - p.taps[2, p.tap]
+    reader_x, reader_y = hl.clamp(reader_x, x - 2 * p.reach, x), hl.clamp(reader_y, y - 2 * p.reach, y)
     total[x, y, c] = 0.0
-    total[x, y, c] += g[sx, sy, c] * v[sx, sy, p.i] * h[sx, sy, p.j]
+    total[x, y, c] += g[reader_x, reader_y, c] * v[reader_x, reader_y, p.i] * h[reader_x, reader_y, p.j]
     out[x, y, c] = total[x, y, c]
 
     rows = height + 2 * p.reach
-    p.split(out, rows)
+    p.schedule_output(out, rows)
     total.compute_at(out, p.xo).vectorize(x, p.lanes, hl.TailStrategy.RoundUp)
     total.update().vectorize(x, p.lanes, hl.TailStrategy.RoundUp)
-    for staged, tensor in ((g, grad_out), (v, p.vertical), (h, p.horizontal)):
-        p.at_root(staged, tensor, rows)
+    for stage, tensor in ((g, grad_out), (v, p.vertical), (h, p.horizontal)):
+        p.compute_first(stage, tensor, rows)
     return [grad_out, p.vertical, p.horizontal, p.taps, p.reach, p.threads], [out]
 
 
-class _Parts:
-    """What the pipelines share: inputs, the padded picture, the kernels of one vector of pixels."""
+class _Pipeline:
+    """The inputs, variables and first stages that the pipelines share, and parts of their schedules.
+
+    `tap` runs over the list of taps; `i` and `j` are the indices of its kernel values. `padded` is the image with its
+    border; `v` and `h` are the kernel values of one vector of pixels.
+    """
 
     def __init__(self, kernels: torch.dtype) -> None:
         import halide as hl
@@ -122,31 +127,34 @@ class _Parts:
         self.h[x, y, c] = read(self.horizontal[hl.min(x, self.width - 1), y, c], kernels)
 
     def pixel(self, x: Any, y: Any, c: Any, tap: Any) -> Any:
-        """The pixel that a tap reads."""
+        """Return the pixel of the image that a tap of the output pixel (x, y) reads."""
         import halide as hl
 
         dy, dx = (hl.clamp(self.taps[n, tap], -self.reach, self.reach) for n in (2, 3))
         return self.padded[x + dx, y + dy, c]
 
-    def split(self, out: Any, height: Any) -> None:
+    def schedule_output(self, out: Any, height: Any) -> None:
+        """Split the rows of an output into one strip per thread, and its columns into vectors."""
         import halide as hl
 
         guard = hl.TailStrategy.GuardWithIf
         out.split(self.y, self.strip, self.y, (height + self.threads - 1) // self.threads, guard).parallel(self.strip)
         out.split(self.x, self.xo, self.xi, self.lanes, guard).vectorize(self.xi)
 
-    def at_root(self, staged: Any, tensor: Any, height: Any) -> None:
+    def compute_first(self, stage: Any, tensor: Any, height: Any) -> None:
+        """Compute a stage that copies a tensor before everything else, in parallel."""
         import halide as hl
 
         guard = hl.TailStrategy.GuardWithIf
         rows = (height + 2 * self.reach + self.threads - 1) // self.threads
-        staged.compute_root().split(self.y, self.strip, self.y, rows, guard).parallel(self.strip)
-        staged.vectorize(self.x, self.lanes, guard).specialize(tensor.dim(0).stride() == 1)
+        stage.compute_root().split(self.y, self.strip, self.y, rows, guard).parallel(self.strip)
+        stage.vectorize(self.x, self.lanes, guard).specialize(tensor.dim(0).stride() == 1)
 
-    def stage(self, out: Any) -> None:
+    def schedule_inputs(self, out: Any) -> None:
+        """Compute the padded image before everything else, and the kernel values at each vector of `out`."""
         import halide as hl
 
-        self.at_root(self.padded, self.image, self.height)
-        for staged, tensor in ((self.v, self.vertical), (self.h, self.horizontal)):
-            staged.compute_at(out, self.xo).vectorize(self.x, self.lanes, hl.TailStrategy.RoundUp)
-            staged.specialize(tensor.dim(0).stride() == 1)
+        self.compute_first(self.padded, self.image, self.height)
+        for stage, tensor in ((self.v, self.vertical), (self.h, self.horizontal)):
+            stage.compute_at(out, self.xo).vectorize(self.x, self.lanes, hl.TailStrategy.RoundUp)
+            stage.specialize(tensor.dim(0).stride() == 1)
