@@ -15,7 +15,7 @@ from torch import Tensor
 
 from films.scenes import texture
 from midframe.errors import SettingError
-from midframe.flow.estimate import align
+from midframe.flow import estimate_flow
 from midframe.networks.base import mean_at, pad, unpad
 from midframe.networks.guided import CONTRAST, FASTER, GAIN, Guided, depth_for
 from midframe.ops import warp
@@ -102,7 +102,7 @@ def test_the_alignment_is_taken_as_far_as_the_number_says(depth: int) -> None:
     network = Guided(**SMALL, precision="float32").eval()
     motions, times = [(6.0, -2.0), (-3.0, 4.0)], torch.tensor([0.5, 0.25])
     first, second = drawn(0, motions), drawn(1, motions)
-    found = align(first, second, times)
+    found = estimate_flow(first, second, times)
     read: list[Tensor] = []
     network.decoders[0].enter.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     for share in (0.5, 1.0):

@@ -1,4 +1,4 @@
-"""Backward warp: against a loop written from its formula, and every backend against the reference."""
+"""The backward warp: against a loop written from its formula, and every backend against the reference."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from midframe.errors import DeviceError, SettingError
 from midframe.ops import warp
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-"""The norm of the error relative to the norm of what is right, by the image's type."""
+"""Norm of the error relative to the norm of the expected result, by the image's type."""
+BACKENDS = ["reference", "torch", "halide"]
 
 
-def by_loop(image: Tensor, motion: Tensor) -> Tensor:
-    """The formula, pixel by pixel in Python's floats; motion of the image's size."""
+def warp_by_loop(image: Tensor, flow: Tensor) -> Tensor:
+    """Warp pixel by pixel in Python floats, with flow of the image's size."""
     batch, _, height, width = image.shape
     out = torch.zeros_like(image)
     for b in range(batch):
         for y in range(height):
             for x in range(width):
-                u, v = motion[b, :, y, x].tolist()
+                u, v = flow[b, :, y, x].tolist()
                 px, py = min(max(x + u, 0), width - 1), min(max(y + v, 0), height - 1)
                 left, top = math.floor(px), math.floor(py)
                 for row, column, weight in (
@@ -39,50 +40,50 @@ def by_loop(image: Tensor, motion: Tensor) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "halide"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("channels", [3, 16])
-def test_is_the_formula(backend: str, channels: int) -> None:
+def test_result_follows_the_formula(backend: str, channels: int) -> None:
     torch.manual_seed(0)
-    image, motion = torch.randn(2, channels, 7, 9), torch.randn(2, 2, 7, 9) * 4
-    torch.testing.assert_close(warp(image, motion, backend=backend), by_loop(image, motion), atol=1e-5, rtol=1e-5)
+    image, flow = torch.randn(2, channels, 7, 9), torch.randn(2, 2, 7, 9) * 4
+    torch.testing.assert_close(warp(image, flow, backend=backend), warp_by_loop(image, flow), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "halide"])
-def test_moves_content_by_the_motion(backend: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_content_moves_against_the_flow(backend: str) -> None:
     image = torch.arange(12.0).view(1, 1, 3, 4)
-    motion = torch.zeros(1, 2, 3, 4)
-    motion[:, 0] = 1
+    flow = torch.zeros(1, 2, 3, 4)
+    flow[:, 0] = 1
     expected = torch.tensor([[[[1.0, 2, 3, 3], [5, 6, 7, 7], [9, 10, 11, 11]]]])
-    torch.testing.assert_close(warp(image, motion, backend=backend), expected)
-    assert torch.equal(warp(image, torch.zeros_like(motion), backend=backend), image)
+    torch.testing.assert_close(warp(image, flow, backend=backend), expected)
+    assert torch.equal(warp(image, torch.zeros_like(flow), backend=backend), image)
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "halide"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_smaller_motion_is_read_as_upsampled(backend: str, scale: int) -> None:
+def test_smaller_flow_is_upsampled(backend: str, scale: int) -> None:
     torch.manual_seed(1)
-    image, motion = torch.randn(2, 3, 12, 24), torch.randn(2, 2, 12 // scale, 24 // scale) * 3
-    upsampled = torch.nn.functional.interpolate(motion, scale_factor=float(scale), mode="bilinear")
+    image, flow = torch.randn(2, 3, 12, 24), torch.randn(2, 2, 12 // scale, 24 // scale) * 3
+    upsampled = torch.nn.functional.interpolate(flow, scale_factor=float(scale), mode="bilinear")
     torch.testing.assert_close(
-        warp(image, motion, backend=backend), warp(image, upsampled, backend="reference"), atol=1e-4, rtol=1e-4
+        warp(image, flow, backend=backend), warp(image, upsampled, backend="reference"), atol=1e-4, rtol=1e-4
     )
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-def test_reference_gradients(factor: int) -> None:
+def test_gradients_of_the_reference_pass_gradcheck(factor: int) -> None:
     torch.manual_seed(2)
     image = torch.randn(2, 2, 4, 6, dtype=torch.float64, requires_grad=True)
-    # Between whole pixels, where the derivative exists.
+    # Positions between whole pixels, where the derivative exists.
     whole = torch.randint(-3, 4, (2, 2, 4 // factor, 6 // factor)).double()
-    motion = (whole + 0.2 + 0.6 * torch.rand_like(whole)).requires_grad_()
+    flow = (whole + 0.2 + 0.6 * torch.rand_like(whole)).requires_grad_()
     if factor == 1:
-        assert torch.autograd.gradcheck(lambda i, m: warp(i, m, backend="reference"), (image, motion))
-    else:  # upsampled motion may meet a whole pixel: the image's gradient only, and the motion's by the chain rule
-        assert torch.autograd.gradcheck(lambda i: warp(i, motion.detach(), backend="reference"), (image,))
-        full = torch.nn.functional.interpolate(motion, scale_factor=2.0, mode="bilinear")
+        assert torch.autograd.gradcheck(lambda i, m: warp(i, m, backend="reference"), (image, flow))
+    else:  # upsampled positions may be whole pixels: gradcheck for the image only, the chain rule for the flow
+        assert torch.autograd.gradcheck(lambda i: warp(i, flow.detach(), backend="reference"), (image,))
+        full = torch.nn.functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
         grads = [
-            torch.autograd.grad(warp(image, m, backend="reference").square().sum(), motion, retain_graph=True)[0]
-            for m in (motion, full)
+            torch.autograd.grad(warp(image, m, backend="reference").square().sum(), flow, retain_graph=True)[0]
+            for m in (flow, full)
         ]
         torch.testing.assert_close(*grads)
 
@@ -99,135 +100,154 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         ),
         "factor": factor,
         "reach": draw(st.sampled_from([0.0, 0.7, 5.0, 200.0])),
-        "kind": draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.float16])),
+        "dtype": draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.float16])),
         "layout": draw(st.sampled_from(["contiguous", "channels_last", "slice", "transposed"])),
         "seed": draw(st.integers(0, 2**16)),
     }
 
 
-def laid_out(tensor: Tensor, layout: str) -> Tensor:
-    """The same numbers, lying otherwise in memory; what lies between is poisoned."""
+def in_layout(tensor: Tensor, layout: str) -> Tensor:
+    """Return a tensor of equal values in another memory layout, with NaN in the memory between them."""
     if layout == "channels_last":
         return tensor.contiguous(memory_format=torch.channels_last)
     if layout == "transposed":
         return tensor.transpose(2, 3).contiguous().transpose(2, 3)
     if layout == "slice":
         batch, channels, height, width = tensor.shape
-        room = tensor.new_full((2 * batch, channels + 2, height + 1, width + 3), math.nan)
-        room[::2, 1:-1, 1:, 2:-1] = tensor
-        return room[::2, 1:-1, 1:, 2:-1]
+        storage = tensor.new_full((2 * batch, channels + 2, height + 1, width + 3), math.nan)
+        storage[::2, 1:-1, 1:, 2:-1] = tensor
+        return storage[::2, 1:-1, 1:, 2:-1]
     return tensor
 
 
-def away_from_whole_pixels(motion: Tensor, height: int, width: int) -> Tensor:
-    """1 but where the slope jumps within the rounding of a place."""
-    full = torch.nn.functional.interpolate(motion.double(), size=(height, width), mode="bilinear")
+def slope_is_defined(flow: Tensor, height: int, width: int) -> Tensor:
+    """Return 0 for positions so close to a whole pixel that rounding decides which slope is taken, else 1."""
+    upsampled = torch.nn.functional.interpolate(flow.double(), size=(height, width), mode="bilinear")
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    places = full + torch.stack((columns.expand(height, width), rows.expand(height, width)))
-    return ((places - places.round()).abs() > 1e-3).all(1, keepdim=True).float()
+    positions = upsampled + torch.stack((columns.expand(height, width), rows.expand(height, width)))
+    return ((positions - positions.round()).abs() > 1e-3).all(1, keepdim=True).float()
 
 
-def assert_near(got: Tensor, right: Tensor, tolerance: float, what: str) -> None:
-    assert got.shape == right.shape
-    assert got.dtype == right.dtype
-    error = (got.double() - right.double()).norm()
-    assert error <= tolerance * right.double().norm() + 1e-6, f"{what}: {error} for {right.double().norm()}"
+def assert_near(result: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    error = (result.double() - expected.double()).norm()
+    assert error <= tolerance * expected.double().norm() + 1e-6, f"{name}: {error} for {expected.double().norm()}"
 
 
 @pytest.mark.parametrize("backend", ["halide", "torch"])
 @settings(max_examples=30, deadline=None)
 @given(case=cases())
-def test_backends_are_the_reference(backend: str, case: dict[str, Any]) -> None:
+def test_backends_agree_with_the_reference(backend: str, case: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(case["seed"])
     batch, _, height, width = case["shape"]
-    image = torch.randn(case["shape"], generator=generator).to(case["kind"])
+    image = torch.randn(case["shape"], generator=generator).to(case["dtype"])
     size = (batch, 2, height // case["factor"], width // case["factor"])
-    motion = case["reach"] * torch.randn(size, generator=generator)
-    grad = torch.randn(case["shape"], generator=generator) * away_from_whole_pixels(motion, height, width)
-    grad = grad.to(case["kind"])
+    flow = case["reach"] * torch.randn(size, generator=generator)
+    grad = torch.randn(case["shape"], generator=generator) * slope_is_defined(flow, height, width)
+    grad = grad.to(case["dtype"])
 
-    def run(which: str, kind: torch.dtype, layout: str) -> tuple[Tensor, ...]:
-        i = laid_out(image.to(kind), layout).requires_grad_()
-        m = motion.to(torch.promote_types(kind, torch.float32)).requires_grad_()
-        out = warp(i, m, backend=which)
-        return out.detach(), *torch.autograd.grad(out, (i, m), laid_out(grad.to(kind), layout))
+    def result_and_gradients(name: str, dtype: torch.dtype, layout: str) -> tuple[Tensor, ...]:
+        image_leaf = in_layout(image.to(dtype), layout).requires_grad_()
+        flow_leaf = flow.to(torch.promote_types(dtype, torch.float32)).requires_grad_()
+        out = warp(image_leaf, flow_leaf, backend=name)
+        return out.detach(), *torch.autograd.grad(out, (image_leaf, flow_leaf), in_layout(grad.to(dtype), layout))
 
-    right = run("reference", torch.float64, "contiguous")
-    got = run(backend, case["kind"], case["layout"])
-    loose = 10 if case["reach"] > 100 else 1  # a place of 1e3 in float32 is 1e-4 off
-    for one, other, what in zip(got, right, ("out", "image", "motion"), strict=True):
-        kind = torch.float32 if what == "motion" else case["kind"]
-        assert_near(one, other.to(kind), loose * TOLERANCE[case["kind"]], what)
+    exact = result_and_gradients("reference", torch.float64, "contiguous")
+    results = result_and_gradients(backend, case["dtype"], case["layout"])
+    factor = 10 if case["reach"] > 100 else 1  # float32 rounds a position of 1000 by up to 1e-4
+    for result, expected, name in zip(results, exact, ("out", "image", "flow"), strict=True):
+        dtype = torch.float32 if name == "flow" else case["dtype"]
+        assert_near(result, expected.to(dtype), factor * TOLERANCE[case["dtype"]], name)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_keeps_the_memory_format(layout: torch.memory_format) -> None:
+def test_result_has_the_memory_format_of_the_image(layout: torch.memory_format) -> None:
     image = torch.randn(2, 16, 6, 8).contiguous(memory_format=layout)
-    for backend in ("halide", "torch", "reference"):
+    for backend in BACKENDS:
         assert warp(image, torch.zeros(2, 2, 6, 8), backend=backend).is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_opcheck(layout: torch.memory_format) -> None:
+def test_registration_passes_opcheck(layout: torch.memory_format) -> None:
     image = torch.randn(2, 16, 6, 8).contiguous(memory_format=layout).requires_grad_()
-    motion = torch.randn(2, 2, 3, 4, requires_grad=True)
-    torch.library.opcheck(torch.ops.midframe.warp, (image, motion))
-    image, motion = image.detach(), motion.detach()
-    torch.library.opcheck(torch.ops.midframe.warp_gradient_image, (torch.randn_like(image), motion))
-    torch.library.opcheck(torch.ops.midframe.warp_gradient_motion, (torch.randn_like(image), image, motion))
+    flow = torch.randn(2, 2, 3, 4, requires_grad=True)
+    torch.library.opcheck(torch.ops.midframe.warp, (image, flow, "halide"))
+    image, flow = image.detach(), flow.detach()
+    torch.library.opcheck(torch.ops.midframe.warp_gradient_image, (torch.randn_like(image), flow, "halide"))
+    torch.library.opcheck(torch.ops.midframe.warp_gradient_flow, (torch.randn_like(image), image, flow, "halide"))
 
 
-@pytest.mark.parametrize("backend", ["auto", "reference", "torch", "halide"])
-def test_compiled_whole(backend: str) -> None:
-    def step(image: Tensor, motion: Tensor) -> Tensor:
-        return warp(image, motion, backend=backend).square().sum()
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_compiles_as_one_graph(backend: str) -> None:
+    def loss(image: Tensor, flow: Tensor) -> Tensor:
+        return warp(image, flow, backend=backend).square().sum()
 
     torch.manual_seed(3)
-    tensors = torch.randn(1, 3, 6, 8), torch.randn(1, 2, 6, 8)
-    plain, traced = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
-    step(*plain).backward()
-    torch.compile(step, fullgraph=True, backend="aot_eager")(*traced).backward()
-    for one, other in zip(plain, traced, strict=True):
+    inputs = torch.randn(1, 3, 6, 8), torch.randn(1, 2, 6, 8)
+    eager, compiled = ([tensor.clone().requires_grad_() for tensor in inputs] for _ in range(2))
+    loss(*eager).backward()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(*compiled).backward()
+    for one, other in zip(eager, compiled, strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_autocast_keeps_places_exact() -> None:
-    """In bfloat16 a motion of 20.3 would be 20.25."""
-    image, motion = torch.randn(1, 3, 6, 60), torch.full((1, 2, 6, 60), 20.3)
+def test_autocast_does_not_round_positions() -> None:
+    """bfloat16 would round a flow of 20.3 to 20.25."""
+    image, flow = torch.randn(1, 3, 6, 60), torch.full((1, 2, 6, 60), 20.3)
     with torch.autocast("cpu", torch.bfloat16):
-        out = warp(image, motion)
-    torch.testing.assert_close(out, warp(image, motion, backend="reference"), atol=1e-4, rtol=1e-4)
+        out = warp(image, flow)
+    torch.testing.assert_close(out, warp(image, flow, backend="reference"), atol=1e-4, rtol=1e-4)
 
 
-def test_motion_that_is_no_number_stays_inside() -> None:
-    for value in (math.nan, math.inf, -math.inf, 1e30):
-        image, motion = torch.randn(1, 16, 5, 5), torch.full((1, 2, 5, 5), value)
-        for backend in ("reference", "torch", "halide"):
-            for layout in (torch.contiguous_format, torch.channels_last):
-                assert warp(image.contiguous(memory_format=layout), motion, backend=backend).shape == image.shape
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+def test_flow_that_is_not_finite_reads_inside_of_the_image(
+    value: float, layout: torch.memory_format, backend: str
+) -> None:
+    image, flow = torch.randn(1, 16, 5, 5).contiguous(memory_format=layout), torch.full((1, 2, 5, 5), value)
+    assert warp(image, flow, backend=backend).shape == image.shape
 
 
-def test_refusals() -> None:
-    image, motion = torch.zeros(1, 3, 6, 8), torch.zeros(1, 2, 6, 8)
-    for wrong in (
-        lambda: warp(image, torch.zeros(1, 3, 6, 8)),
-        lambda: warp(image, torch.zeros(2, 2, 6, 8)),
-        lambda: warp(image, torch.zeros(1, 2, 3, 8)),
-        lambda: warp(image, torch.zeros(1, 2, 5, 7)),
-        lambda: warp(image.int(), motion),
-        lambda: warp(image[0], motion),
-        lambda: warp(image, motion, backend="cuda"),
-        lambda: warp(image.double(), motion.double(), backend="halide"),
-    ):
-        with pytest.raises(SettingError):
-            wrong()
-    with pytest.raises(DeviceError):
-        warp(image.to("meta"), motion.to("meta"), backend="halide")
+IMAGE, FLOW = torch.zeros(1, 3, 6, 8), torch.zeros(1, 2, 6, 8)
 
 
-def test_no_gradients_of_gradients_in_silence() -> None:
+@pytest.mark.parametrize(
+    ("image", "flow", "message"),
+    [
+        pytest.param(IMAGE, torch.zeros(1, 3, 6, 8), r"and flow \[B, 2, h, w\]; got", id="flow of three channels"),
+        pytest.param(IMAGE, torch.zeros(2, 2, 6, 8), r"and flow \[B, 2, h, w\]; got", id="flow of another batch"),
+        pytest.param(IMAGE, torch.zeros(1, 2, 3, 8), "smaller by one whole factor; got 3x8", id="two factors"),
+        pytest.param(IMAGE, torch.zeros(1, 2, 5, 7), "smaller by one whole factor; got 5x7", id="no whole factor"),
+        pytest.param(IMAGE.int(), FLOW, "floating point tensors; got torch.int32", id="integers"),
+        pytest.param(IMAGE[0], FLOW, r"takes an image \[B, C, H, W\]", id="image of three dimensions"),
+        pytest.param(IMAGE, FLOW.to("meta"), "must be on one device; got cpu and meta", id="two devices"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(image: Tensor, flow: Tensor, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        warp(image, flow)
+
+
+def test_unknown_backends_are_refused() -> None:
+    with pytest.raises(SettingError, match="warp has no backend 'cuda'"):
+        warp(IMAGE, FLOW, backend="cuda")
+
+
+def test_halide_refuses_float64() -> None:
+    with pytest.raises(SettingError, match="a tensor is float64"):
+        warp(IMAGE.double(), FLOW.double(), backend="halide")
+
+
+def test_halide_refuses_other_devices() -> None:
+    with pytest.raises(DeviceError, match="runs on the CPU; the tensors are on meta"):
+        warp(IMAGE.to("meta"), FLOW.to("meta"), backend="halide")
+
+
+def test_gradients_of_gradients_are_refused_on_halide() -> None:
     image = torch.randn(1, 3, 4, 4, requires_grad=True)
-    motion = torch.full((1, 2, 4, 4), 0.3, requires_grad=True)
-    (grad,) = torch.autograd.grad(warp(image, motion, backend="halide").square().sum(), image, create_graph=True)
-    with pytest.raises(SettingError, match="reference"):
+    flow = torch.full((1, 2, 4, 4), 0.3, requires_grad=True)
+    (grad,) = torch.autograd.grad(warp(image, flow, backend="halide").square().sum(), image, create_graph=True)
+    with pytest.raises(SettingError, match="gradients of gradients only on backend='reference'"):
         grad.sum().backward()

@@ -1,4 +1,4 @@
-"""Motion between two frames without learning: where the guided network begins."""
+"""Estimate the optical flow between two frames without a trained model; the guided network starts from it."""
 
 from __future__ import annotations
 
@@ -6,75 +6,91 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.flow.steps import (
-    correct_motion,
-    half_luma,
-    median_motion,
-    motion_difference,
-    normalise_contrast,
-    propagate_motion,
+from midframe.flow.operators import (
+    downsampled_luma,
+    lucas_kanade_update,
+    median_filter,
+    normalise_local_contrast,
+    photometric_cost,
+    propagate_flow,
 )
 
-STEP = 2
-"""Pixels of the frames to a pixel of the motion, a side."""
-LEAST = 6
-"""The pyramid ends before a side would fall below this."""
-ROUNDS, LAST_ROUNDS = 4, 2
-"""Corrections at each level, and at the finest; no one moves a pixel by more than one."""
-PREFERENCE = 0.025
-"""How much better the motion of the colours must be, in the units of `motion_difference`, 0..1."""
+MIN_PYRAMID_SIDE = 6
+"""Smallest side, in pixels, of the coarsest pyramid level."""
+UPDATES_PER_LEVEL = 4
+"""Lucas-Kanade updates at each pyramid level except the finest."""
+UPDATES_AT_FINEST_LEVEL = 2
+"""Lucas-Kanade updates at the finest pyramid level, which takes most of the time."""
+COLOUR_FLOW_MARGIN = 0.025
+"""Photometric cost, 0..1, by which the flow of the colour channel must be better to replace the flow of the luma."""
 
 
 @torch.no_grad()
-def align(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto") -> Tensor:
-    """The motion `[B, 2, h, w]` at the times `[B]` between frames `[B, 3, H, W]` in 0..1: half of that between them.
+def estimate_flow(first: Tensor, second: Tensor, time: Tensor, *, backend: str = "auto") -> Tensor:
+    """Estimate the optical flow between two frames, on the pixel grid of the frame at a time between them.
 
-    With u the motion (x, y) at p, in pixels of the result, first(p − 2t u) and second(p + 2(1−t) u) look alike: so u is
-    in the scale of the middle, and belongs to the pixels of the wanted frame. H and W are even, h = H / 2,
-    w = W / 2. There are no gradients: it is where learning begins. backend: of the operators, as in `ops.alignment`.
+        first(p − 2t u(p))  ≈  second(p + 2(1−t) u(p))
 
-    It is sought in the luma, and at half of that size in red less green, which shows what differs from its background
-    in colour alone; at every pixel, that of colour is taken where both maps agree better by it. A median takes outliers
-    away. Symmetric in time: with frames swapped, −u comes out.
+    u(p) = (horizontal, vertical) is half of the displacement between the two frames for the point that is visible at
+    pixel p at the time t. All three are measured in half-resolution pixels, so the displacement in pixels of the given
+    frames is 4u. The flow from the frame at t to the first frame is −2t u; to the second frame it is 2(1−t) u.
+
+    first, second: `[B, 3, H, W]`, RGB in 0..1; H and W even, at least 2 * MIN_PYRAMID_SIDE.
+    time: `[B]`, in (0, 1), one per sample.
+    backend: of the flow operators, `auto`, `reference`, `halide` (CPU) or `torch`.
+    Returns `[B, 2, H / 2, W / 2]`, float32 (float64 if `first` is float64), without gradients.
+    Raises `SettingError` for shapes and types that do not fit, `DeviceError` if a named backend cannot run.
+
+    The flow is estimated twice, coarse to fine: from the luma at half resolution, and from the difference red − green
+    at quarter resolution, in which objects that have the luma of their background are visible. Each pixel takes the
+    flow of the luma unless the other flow has a photometric cost that is lower by more than `COLOUR_FLOW_MARGIN`. A
+    median filter then removes outliers. The method is symmetric in time: exchanging the frames and replacing t by 1−t
+    gives −u, apart from rounding.
     """
     frames = torch.cat((first, second))
-    luma = half_luma(frames, backend=backend)
+    luma = downsampled_luma(frames, backend=backend)
     colour = F.avg_pool2d((frames[:, :1] - frames[:, 1:2]).to(luma.dtype) / 2, 2)
-    motion, seen = _sought(luma, time, backend)
-    other, _ = _sought(F.avg_pool2d(colour, 2, ceil_mode=True), time, backend)
-    other = _resized(other, motion.shape[-2:])
-    maps = torch.cat((seen, normalise_contrast(colour, backend=backend)), 1)
-    kept, tried = (motion_difference(maps, each, time, backend=backend) for each in (motion, other))
-    return median_motion(torch.where(tried + PREFERENCE < kept, other, motion), backend=backend)
+
+    luma_flow, normalised_luma = _estimate_coarse_to_fine(luma, time, backend)
+    small_colour = F.avg_pool2d(colour, 2, ceil_mode=True)
+    colour_flow = _resize_flow(_estimate_coarse_to_fine(small_colour, time, backend)[0], luma_flow.shape[-2:])
+
+    channels = torch.cat((normalised_luma, normalise_local_contrast(colour, backend=backend)), 1)
+    luma_cost = photometric_cost(channels, luma_flow, time, backend=backend)
+    colour_cost = photometric_cost(channels, colour_flow, time, backend=backend)
+    flow = torch.where(colour_cost + COLOUR_FLOW_MARGIN < luma_cost, colour_flow, luma_flow)
+    return median_filter(flow, backend=backend)
 
 
-def _sought(frames: Tensor, time: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    """The motion `[B, 2, H, W]` between maps `[2B, 1, H, W]`, all firsts before all seconds; and these with contrast 1.
+def _estimate_coarse_to_fine(frames: Tensor, time: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """Estimate the flow of one-channel frames `[2B, 1, H, W]`, the B first frames before the B second frames.
 
-    They are brought to one local mean and contrast, then from the coarsest level of a pyramid to the finest: every
-    pixel takes over a neighbour's motion where maps warped by that agree better; then, some rounds, both are warped by
-    u, and in the neighbourhood of every pixel the u is sought that takes away what differs, in least squares; a median
-    takes outliers away. What was corrected is passed on once more before the next level.
-    Sources: Lucas and Kanade, IJCAI 1981, seen from between the frames; for the propagation, which is done for all
-    pixels at once, Barnes et al., PatchMatch, SIGGRAPH 2009.
+    Returns the flow u `[B, 2, H, W]` in pixels of these frames, and the frames with normalised local contrast.
+
+    The flow starts at zero at the coarsest level of an image pyramid. At each level it is upsampled and improved by
+    PatchMatch propagation, Lucas-Kanade updates (a median filter after every second one) and, at all levels except
+    the finest, a second propagation.
+    Sources: Lucas and Kanade, IJCAI 1981; Barnes et al., PatchMatch, SIGGRAPH 2009.
     """
     pyramid = [frames]
-    while min(pyramid[-1].shape[-2:]) // 2 >= LEAST:
+    while min(pyramid[-1].shape[-2:]) // 2 >= MIN_PYRAMID_SIDE:
         pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-    motion = pyramid[-1].new_zeros(len(frames) // 2, 2, *pyramid[-1].shape[-2:])
-    while pyramid:
-        frames = normalise_contrast(pyramid.pop(), backend=backend)
-        motion = propagate_motion(frames, _resized(motion, frames.shape[-2:]), time, backend=backend)
-        for turn in range(ROUNDS if pyramid else LAST_ROUNDS):
-            motion = correct_motion(frames, motion, time, backend=backend)
-            if turn % 2:
-                motion = median_motion(motion, backend=backend)
-        if pyramid:
-            motion = propagate_motion(frames, motion, time, backend=backend)
-    return median_motion(motion, backend=backend), frames
+    coarsest = pyramid[-1]
+    flow = coarsest.new_zeros(len(frames) // 2, 2, *coarsest.shape[-2:])
+    for level in reversed(range(len(pyramid))):
+        finest = level == 0
+        frames = normalise_local_contrast(pyramid[level], backend=backend)
+        flow = propagate_flow(frames, _resize_flow(flow, frames.shape[-2:]), time, backend=backend)
+        for update in range(UPDATES_AT_FINEST_LEVEL if finest else UPDATES_PER_LEVEL):
+            flow = lucas_kanade_update(frames, flow, time, backend=backend)
+            if update % 2:
+                flow = median_filter(flow, backend=backend)
+        if not finest:
+            flow = propagate_flow(frames, flow, time, backend=backend)
+    return median_filter(flow, backend=backend), frames
 
 
-def _resized(motion: Tensor, size: torch.Size) -> Tensor:
-    """Motion maps of another size, in its pixels."""
-    gain = motion.new_tensor((size[1] / motion.shape[3], size[0] / motion.shape[2])).view(1, 2, 1, 1)
-    return F.interpolate(motion, size=size, mode="bilinear", align_corners=False) * gain
+def _resize_flow(flow: Tensor, size: torch.Size) -> Tensor:
+    """Resample flow `[B, 2, h, w]` bilinearly to a size (H, W), and scale its vectors to pixels of that size."""
+    scale = flow.new_tensor((size[1] / flow.shape[3], size[0] / flow.shape[2])).view(1, 2, 1, 1)
+    return F.interpolate(flow, size=size, mode="bilinear", align_corners=False) * scale

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midframe.errors import SettingError
-from midframe.flow.estimate import align
+from midframe.flow import estimate_flow
 from midframe.networks.base import InterpolationNetwork, pad, unpad
 from midframe.ops import cost_volume, separable_convolution, warp
-from midframe.ops.feature_normalisation import comparable
+from midframe.ops.feature_normalisation import normalise_features
 
 SLOPE = 0.2
 """Of every leaky ReLU, the paper's."""
@@ -68,8 +68,8 @@ class Guided(InterpolationNetwork):
     logit of the first frame's share, less logit(1-t). Straight motion has the same state at every time, and the cost
     volume too is indexed by displacement alone: what is learnt at the middle holds at the other times.
 
-    **Alignment.** Where motion begins is not learnt: `align` finds it by least squares, at half size. A learnt number,
-    `alignment`, says how much of it is taken; what the levels add is what it missed.
+    **Alignment.** Where motion begins is not learnt: `estimate_flow` finds it by least squares, at half size. A learnt
+    number, `alignment`, says how much of it is taken; what the levels add is what it missed.
 
     **Decoder.** At each level both features are warped by the state, matched by a cost volume, and read together with
     the state, the time and the coarser decoder's hidden maps; the answer is added to the state. Features have one
@@ -143,7 +143,7 @@ class Guided(InterpolationNetwork):
         pair = pad(torch.stack((first, second), 1).flatten(0, 1), 16 << (depth - 1))
         scale = torch.stack((time, time, 1 - time, 1 - time), 1).mul(2).view(batch, 4, 1, 1)
 
-        aligned = align(pair[0::2], pair[1::2], time) * (FASTER * self.alignment)
+        aligned = estimate_flow(pair[0::2], pair[1::2], time) * (FASTER * self.alignment)
         learnt, hidden = None, None
         motions, blends = [], []
         for features, decoder in self._pyramid(pair, depth):
@@ -159,7 +159,9 @@ class Guided(InterpolationNetwork):
             context = [state, time.view(batch, 1, 1, 1).expand(place)]
             if decoder is self.decoders[0]:
                 context.append(_apart(pair, motion))
-            matched = cost_volume(moved, radius=decoder.radius, time=time, context=torch.cat(context, 1))
+            matched = cost_volume(
+                torch.unflatten(moved, 0, (batch, 2)), radius=decoder.radius, time=time, context=torch.cat(context, 1)
+            )
             hidden, answer = decoder(matched, hidden)
             answer = answer.to(first.dtype, memory_format=torch.contiguous_format)
             change, free = answer.split([5, answer.shape[1] - 5], 1)
@@ -193,7 +195,7 @@ class Guided(InterpolationNetwork):
         maps, pyramid = pair.to(self._working_type(pair)), []
         for encoder in [part for part in self.encoders if isinstance(part, _Encoder)]:
             maps = encoder(maps)
-            pyramid.append(comparable(maps, encoder.centre * FASTER))
+            pyramid.append(normalise_features(maps, encoder.centre * FASTER))
         return pyramid
 
     def _working_type(self, frames: Tensor) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""The bilateral cost volume: how well two feature maps match along straight motions through a place and time."""
+"""The bilateral cost volume: how well two feature maps match along straight motions through a pixel at a given time."""
 
 from __future__ import annotations
 
@@ -6,84 +6,80 @@ import torch
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.cost_volume import op as registration
-from midframe.ops.cost_volume.reference import cost_volume_reference
-from midframe.ops.dispatch import choose
+from midframe.ops.cost_volume import op
+from midframe.ops.halide.layouts import memory_format_of
 
 
 def cost_volume(
-    first: Tensor,
-    second: Tensor | None = None,
+    features: Tensor,
     *,
     radius: int,
     time: Tensor | float = 0.5,
     context: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Match two feature maps for every displacement d = 2k, k = (kx, ky) in -radius..radius, seen from time t.
+    """Match the features of two frames for all displacements d = 2k, on the pixel grid of the frame at time t.
 
-    cost[b, k, y, x] = mean over c of first[b, c, p - t d] * second[b, c, p + (1 - t) d]  at p = (x, y)
+        cost[b, k, p] = mean over c of F0[b, c, p − t d] · F1[b, c, p + (1 − t) d],   F0, F1 = features.unbind(1)
 
-    The two features are d apart and the line between them passes through p at the time t: motion is sought for the
-    pixels of the frame that is wanted, not for those of a frame that is there. At t = 1/2 both lie on whole pixels,
-    p - k and p + k. Elsewhere the line passes at p + (1 - 2t) k halfway, and the cost is interpolated bilinearly
-    between the matches of whole pixels there: features are never blurred, and one volume of matches serves all times.
-    Outside of the picture nothing matches: a product is zero where either feature lies outside.
+    p = (x, y) is a pixel; k = (kx, ky) has components in −radius..radius. A point that moves along a straight line by
+    d, and is at p at the time t, is at p − t d in the first frame and at p + (1 − t) d in the second frame. At t = 1/2
+    both positions are whole pixels, p − k and p + k. At other times the line passes through p + (1 − 2t) k halfway,
+    and the cost is interpolated bilinearly between the products at whole pixels there. So features are never
+    interpolated, which would blur them. A product is zero if one of its positions is outside of the image.
 
-    first, second `[B, C, H, W]`, float of one type. radius: 1 or more (of k, so d reaches 2 * radius). time: a number,
-    or a tensor `[B]`, in (0, 1); it has no gradient. Returns `[B, K, H, W]`, K = (2 * radius + 1)^2, kx fastest.
-    context: maps `[B, E, H, W]`; with it the result is `[B, K + 2C + E, H, W]`: cost, first, second and context side
-    by side in the type of the features, which is what a decoder reads, without a concatenation.
-    second None: `first` holds the features of both frames in turn, `[2B, C, H, W]`, each sample's two side by side; its
-    gradient is then made in one piece.
-    backend: `auto`, `reference`, `halide` (CPU) or `torch`. Gradients to first, second and context. Channels-last
-    inputs give a channels-last result.
-    Raises `SettingError` for shapes, types or values that do not fit, and what `backends.choose` raises.
-    Source: bilateral cost volumes of BMBC (Park et al., arXiv 2007.12622), here without blur at times other than 1/2.
+    features: `[B, 2, C, H, W]`, any floating-point type: the features of the first and of the second frame.
+    radius: of k, 1 or more; d reaches 2 * radius pixels.
+    time: t in (0, 1), a number or a tensor `[B]`, without gradient.
+    context: optional maps `[B, E, H, W]` that a decoder reads beside the cost.
+    backend: `auto`, `reference`, `halide` (CPU) or `torch`.
+    Returns the cost `[B, K, H, W]` with K = (2 * radius + 1)², kx fastest; with context the concatenation of cost, F0,
+    F1 and context, `[B, K + 2C + E, H, W]`. The type is that of the features; for channels-last features (stride 1
+    along C) the result is channels-last. Features and context have gradients; gradients of gradients exist on
+    `reference` and `torch` only.
+    Raises `SettingError` for shapes, types or values that do not fit, and `DeviceError` or `SettingError` if a named
+    backend cannot run.
+    Source: BMBC (Park et al., arXiv 2007.12622), whose cost volume interpolates features at times other than 1/2.
     """
-    pairs = first
-    if second is None:
-        if first.dim() != 4 or first.shape[0] % 2:
-            raise SettingError(f"cost_volume takes features of pairs [2B, C, H, W]; got {list(first.shape)}")
-        first, second = pairs[0::2], pairs[1::2]
-    _check(first, second, radius, context)
-    moment = _moments(time, first)
-    name = choose("cost_volume", backend, (first,), offered=("halide", "torch"))
-    if name != "halide":
-        return cost_volume_reference(first, second, moment, radius, context)
-    volume: Tensor
-    if pairs is first:
-        volume = registration.cost_volume(first, second, moment, context, radius)
-    else:
-        volume = registration.cost_volume_of_pairs(pairs, moment, context, radius)
-    return volume
+    _check(features, radius, context)
+    return op.run(_as_batch(features), _times(time, features), context, radius, backend)
 
 
-def _check(first: Tensor, second: Tensor, radius: int, context: Tensor | None) -> None:
-    if first.dim() != 4 or first.shape != second.shape or 0 in first.shape:
-        raise SettingError(
-            "cost_volume takes two feature maps of one shape [B, C, H, W]; "
-            f"got {list(first.shape)} and {list(second.shape)}"
-        )
-    if first.dtype != second.dtype or not first.is_floating_point():
-        raise SettingError(f"cost_volume takes features of one float type; got {first.dtype} and {second.dtype}")
+def _check(features: Tensor, radius: int, context: Tensor | None) -> None:
+    """Raise `SettingError` if shapes, types, devices or the radius do not fit."""
+    shape = list(features.shape)
+    if features.dim() != 5 or features.shape[1] != 2 or 0 in shape:
+        raise SettingError(f"cost_volume takes the features of two frames [B, 2, C, H, W]; got {shape}")
+    if not features.is_floating_point():
+        raise SettingError(f"cost_volume takes floating point features; got {features.dtype}")
     if radius < 1:
         raise SettingError(f"the radius of cost_volume is 1 or more; got {radius}")
-    batch, _, height, width = first.shape
-    shape = None if context is None else context.shape
-    if shape is not None and (len(shape) != 4 or (shape[0], *shape[2:]) != (batch, height, width)):
-        raise SettingError(f"the context of cost_volume is [{batch}, E, {height}, {width}]; got {list(shape)}")
-    if any(t is not None and t.device != first.device for t in (second, context)):
-        raise SettingError("the inputs of cost_volume must be on one device")
+    if context is None:
+        return
+    batch, _, _, height, width = shape
+    if context.dim() != 4 or (context.shape[0], *context.shape[2:]) != (batch, height, width):
+        raise SettingError(f"the context of cost_volume is [{batch}, E, {height}, {width}]; got {list(context.shape)}")
+    if context.device != features.device:
+        found = f"{features.device} and {context.device}"
+        raise SettingError(f"features and context of cost_volume must be on one device; got {found}")
 
 
-def _moments(time: Tensor | float, first: Tensor) -> Tensor:
-    """The times `[B]` as float32 (float64 with float64 features)."""
-    kind = torch.promote_types(first.dtype, torch.float32)
+def _as_batch(features: Tensor) -> Tensor:
+    """Return features `[B, 2, C, H, W]` as `[2B, C, H, W]`: a view if possible, channels-last if they are."""
+    batch = features.flatten(0, 1)
+    if memory_format_of(features[:, 0]) is torch.channels_last and batch.stride(1) != 1:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    return batch
+
+
+def _times(time: Tensor | float, features: Tensor) -> Tensor:
+    """Return the time of each sample `[B]`, in float32 (float64 with float64 features)."""
+    batch = features.shape[0]
+    dtype = torch.promote_types(features.dtype, torch.float32)
     if not isinstance(time, Tensor):
         if not 0 < time < 1:
             raise SettingError(f"the time of cost_volume is between 0 and 1; got {time}")
-        return torch.full(first.shape[:1], float(time), dtype=kind, device=first.device)
-    if time.numel() not in (1, first.shape[0]):
-        raise SettingError(f"cost_volume takes one time, or one a sample ({first.shape[0]}); got {list(time.shape)}")
-    return time.detach().to(first.device, kind).reshape(-1).expand(first.shape[0]).contiguous()
+        return torch.full((batch,), float(time), dtype=dtype, device=features.device)
+    if time.numel() not in (1, batch):
+        raise SettingError(f"cost_volume takes one time, or one per sample ({batch}); got {list(time.shape)}")
+    return time.detach().to(features.device, dtype).reshape(-1).expand(batch).contiguous()

@@ -1,11 +1,13 @@
-"""The bilateral cost volume on the CPU: matches halfway between the frames, then moved to the time asked for.
+"""The bilateral cost volume on the CPU: products at whole pixels halfway between the frames, then interpolated at t.
 
-Features are channels-last with whole vectors of 16 channels; others are brought to that (zero channels match nothing).
-A volume `[B, K, H, W]` is `f(x, y, kx, ky, n)`, a view with one more dimension.
+The pipelines read channels-last features with a multiple of 16 channels; other features are first converted and padded
+with zero channels, which change no product. A volume `[B, K, H, W]` is `f(x, y, kx, ky, n)` in the pipelines: a view in
+which K is split into two dimensions.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -13,218 +15,252 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.ops.halide.compiler import compiled, parameter, read, write
-from midframe.ops.halide.layouts import LANES, ROWS, any_strides, maps, strips, variables, whole_vectors
-
-CL = torch.channels_last
+from midframe.ops.halide.layouts import LANES, ROWS, any_strides, like, maps, strips, variables, whole_vectors
 
 
-def forward(first: Tensor, second: Tensor, time: Tensor, radius: int, context: Tensor | None) -> Tensor:
-    """The volume, channels-last; with context the features and the context beside it."""
-    kind, (batch, channels, height, width) = first.dtype, first.shape
-    a, b = _features(first), _features(second)
+def forward(features: Tensor, time: Tensor, context: Tensor | None, radius: int) -> Tensor:
+    """Return the volume of features `[2B, C, H, W]`, channels-last; with context the concatenation."""
+    frames = features[0::2], features[1::2]
+    first, second = (_whole_channels_last(frame) for frame in frames)
+    batch, channels, height, width = frames[0].shape
     slices = (2 * radius + 1) ** 2
-    more = 0 if context is None else 2 * channels + context.shape[1]
-    out = torch.empty((batch, slices + more, height, width), dtype=a.dtype, memory_format=CL)
-    run = compiled(f"cost_volume_forward_{_suffix(a)}", __file__, lambda: _forward(a.dtype))
-    away = 1 - 2 * time
-    run(a, b, away, int(not away.any()), radius, 1 / channels, _by_displacement(out, radius))
+    beside_cost = 0 if context is None else 2 * channels + context.shape[1]
+    shape = batch, slices + beside_cost, height, width
+    out = torch.empty(shape, dtype=first.dtype, memory_format=torch.channels_last)
+    offset_scale = 1 - 2 * time
+    parameters = offset_scale, int(not offset_scale.any()), radius, 1 / channels
+    _pipeline("forward", first.dtype)(first, second, *parameters, _split_displacements(out, radius))
     if context is not None:
-        own = torch.split(out[:, slices:], [channels, channels, context.shape[1]], 1)
+        beside = torch.split(out[:, slices:], [channels, channels, context.shape[1]], 1)
         if channels % LANES:
-            for part, given in zip(own, (first, second, context), strict=True):
+            for part, given in zip(beside, (*frames, context), strict=True):
                 part.copy_(given)
         else:
-            copy = compiled(f"cost_volume_beside_{_suffix(a)}", __file__, lambda: _beside(a.dtype))
-            copy(a, b, context.to(a.dtype), *own)
-    return out.to(kind)
+            _pipeline("concatenate", first.dtype)(first, second, context.to(first.dtype), *beside)
+    return out.to(features.dtype)
 
 
-def gradients(
-    grad_out: Tensor,
-    first: Tensor,
-    second: Tensor,
-    time: Tensor,
-    radius: int,
-    joined: bool,
-    grads: tuple[Tensor, Tensor],
-) -> None:
-    """Write the gradients of both features. joined: grad_out holds those of the features beside the volume."""
-    kind, channels = first.dtype, first.shape[1]
-    a, b = _features(first), _features(second)
-    grad_out = grad_out.to(a.dtype).contiguous(memory_format=CL)
-    slices = (2 * radius + 1) ** 2
+def gradient_features(grad_out: Tensor, features: Tensor, time: Tensor, radius: int, with_context: bool) -> Tensor:
+    """Return the gradient of features `[2B, C, H, W]`, in their memory format.
+
+    with_context: grad_out continues after the volume with the gradients of the concatenated features.
+    """
+    first, second = (_whole_channels_last(frame) for frame in (features[0::2], features[1::2]))
+    channels, slices = features.shape[1], (2 * radius + 1) ** 2
+    grad_out = grad_out.to(first.dtype).contiguous(memory_format=torch.channels_last)
+    grad = like(features)
+    grads = [grad[0::2], grad[1::2]]
+    written_in_place = features.dtype == first.dtype and channels % LANES == 0 and grad.stride(1) == 1
     outs = grads
-    if kind != a.dtype or channels % LANES or grads[0].stride(1) != 1:
-        outs = torch.empty_like(a, memory_format=CL), torch.empty_like(b, memory_format=CL)
-    beside = [grad_out[:, slices + k * channels :][:, :channels] for k in range(2)]
-    own = [_whole(part) for part in beside] if joined else [*outs]
-    run = compiled(f"cost_volume_gradients_{_suffix(a)}", __file__, lambda: _gradients(a.dtype))
-    away = 1 - 2 * time
-    numbers = int(not away.any()), radius, 1 / channels, int(joined)
-    run(_by_displacement(grad_out, radius), a, b, *own, away, *numbers, *outs)
-    if outs is not grads:
-        for grad, out in zip(grads, outs, strict=True):
-            grad.copy_(out[:, :channels])
+    if not written_in_place:
+        outs = [torch.empty_like(maps, memory_format=torch.channels_last) for maps in (first, second)]
+    added = outs  # ignored without context
+    if with_context:
+        added = [_whole_vectors(grad_out[:, slices + k * channels :][:, :channels]) for k in range(2)]
+    offset_scale = 1 - 2 * time
+    parameters = offset_scale, int(not offset_scale.any()), radius, 1 / channels, int(with_context)
+    volume = _split_displacements(grad_out, radius)
+    _pipeline("gradient", first.dtype)(volume, first, second, *added, *parameters, *outs)
+    if not written_in_place:
+        for target, out in zip(grads, outs, strict=True):
+            target.copy_(out[:, :channels])
+    return grad
 
 
-def _features(maps: Tensor) -> Tensor:
-    maps = maps.float() if maps.dtype is torch.float16 else maps
-    maps = _whole(maps)
-    return maps if maps.stride(1) == 1 else maps.contiguous(memory_format=CL)
+def _whole_channels_last(maps: Tensor) -> Tensor:
+    """Return maps as the pipelines read them: channels-last, with whole vectors of channels, float32 or bfloat16."""
+    maps = _whole_vectors(maps.float() if maps.dtype is torch.float16 else maps)
+    return maps if maps.stride(1) == 1 else maps.contiguous(memory_format=torch.channels_last)
 
 
-def _whole(maps: Tensor) -> Tensor:
-    """With zero channels added, so that vectors are whole."""
+def _whole_vectors(maps: Tensor) -> Tensor:
+    """Pad maps with zero channels to a multiple of 16; the result is channels-last if anything was added."""
     lacking = -maps.shape[1] % LANES
-    return F.pad(maps, (0, 0, 0, 0, 0, lacking)).contiguous(memory_format=CL) if lacking else maps
+    if not lacking:
+        return maps
+    return F.pad(maps, (0, 0, 0, 0, 0, lacking)).contiguous(memory_format=torch.channels_last)
 
 
-def _suffix(maps: Tensor) -> str:
-    return str(maps.dtype).removeprefix("torch.")
-
-
-def _by_displacement(volume: Tensor, radius: int) -> Tensor:
-    """`[B, K or more, H, W]` as `[B, ky, kx, H, W]`."""
+def _split_displacements(volume: Tensor, radius: int) -> Tensor:
+    """Return the first K channels of `[B, K or more, H, W]` as `[B, ky, kx, H, W]`."""
     side = 2 * radius + 1
     return torch.unflatten(volume[:, : side * side], 1, (side, side))
 
 
-def _forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _pipeline(kind: str, dtype: torch.dtype) -> Any:
+    """Return the compiled pipeline for features of this type."""
+    define = {"forward": _define_forward, "gradient": _define_gradient, "concatenate": _define_concatenate}[kind]
+    name = f"cost_volume_{kind}_{str(dtype).removeprefix('torch.')}"
+    return compiled(name, __file__, functools.partial(define, dtype))
+
+
+def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    first, second, away, middle, radius, share = _inputs(dtype)
+    first, second, offset_scale, all_midpoint, radius, inverse_channels = _inputs(dtype)
     x, y, c, n = variables()
     kx, ky = hl.Var("kx"), hl.Var("ky")
     width, height, channels, batch = (first.dim(k).extent() for k in range(4))
     side = 2 * radius + 1
-    # Planes of a strip, so that 16 pixels share an addition and no sum runs across a vector.
-    a, b = _padded(first, dtype), _padded(second, dtype)
-    total, match, out = (hl.Func(name) for name in ("total", "match", "out"))
-    every = hl.RDom([(0, channels)])
+    # Rows of each channel: 16 pixels share an addition, and no sum runs across the lanes of a vector.
+    first_rows, second_rows = _zero_padded(first, dtype), _zero_padded(second, dtype)
+    total, halfway, out = (hl.Func(name) for name in ("total", "halfway", "out"))
+    channel = hl.RDom([(0, channels)]).x
     u, v = kx - radius, ky - radius
     total[x, y, kx, ky, n] = 0.0
-    total[x, y, kx, ky, n] += a[x - u, every[0], y - v, n] * b[x + u, every[0], y + v, n]
-    match[x, y, kx, ky, n] = total[x, y, kx, ky, n] * share
+    total[x, y, kx, ky, n] += first_rows[x - u, channel, y - v, n] * second_rows[x + u, channel, y + v, n]
+    halfway[x, y, kx, ky, n] = total[x, y, kx, ky, n] * inverse_channels
     region = [(0, width), (0, height), (0, side), (0, side), (0, batch)]
-    inside = hl.BoundaryConditions.constant_exterior(match, 0.0, region)
-    moved = _moved(inside, (x, y, kx, ky, n), away[n], radius, 1)
-    out[x, y, kx, ky, n] = write(hl.select(middle == 1, match[x, y, kx, ky, n], moved), dtype)
+    padded = hl.BoundaryConditions.constant_exterior(halfway, 0.0, region)
+    interpolated = _sample_halfway(padded, (x, y, kx, ky, n), offset_scale[n], radius, 1)
+    out[x, y, kx, ky, n] = write(hl.select(all_midpoint == 1, halfway[x, y, kx, ky, n], interpolated), dtype)
 
     block, pixel, lane = hl.Var("block"), hl.Var("pixel"), hl.Var("lane")
     any_strides(out)
     out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf).reorder(lane, kx, ky, block, y, n).vectorize(lane)
-    _in_strips(out)
-    out.specialize(middle == 1)
-    match.compute_root().split(x, block, pixel, LANES, hl.TailStrategy.RoundUp)
-    match.reorder(pixel, kx, ky, block, y, n).vectorize(pixel, LANES)
-    task = _in_strips(match)
-    total.compute_at(match, kx).vectorize(x, LANES).unroll(x)
-    total.update().reorder(x, every[0]).vectorize(x, LANES).unroll(x)
-    for features in (a, b):
-        features.compute_at(match, task).reorder(c, x, y, n).vectorize(c, LANES)
-    return [first, second, away, middle, radius, share], [out]
+    _split_into_tasks(out)
+    out.specialize(all_midpoint == 1)
+    halfway.compute_root().split(x, block, pixel, LANES, hl.TailStrategy.RoundUp)
+    halfway.reorder(pixel, kx, ky, block, y, n).vectorize(pixel, LANES)
+    task = _split_into_tasks(halfway)
+    total.compute_at(halfway, kx).vectorize(x, LANES).unroll(x)
+    total.update().reorder(x, channel).vectorize(x, LANES).unroll(x)
+    for rows in (first_rows, second_rows):
+        rows.compute_at(halfway, task).reorder(c, x, y, n).vectorize(c, LANES)
+    return [first, second, offset_scale, all_midpoint, radius, inverse_channels], [out]
 
 
-def _gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_gradient(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    first, second, away, middle, radius, share = _inputs(dtype)
+    first, second, offset_scale, all_midpoint, radius, inverse_channels = _inputs(dtype)
     grad = parameter("grad", dtype, 5)
-    own = maps("own_first", "last", dtype), maps("own_second", "last", dtype)
-    joined = hl.Param(hl.Int(32), "joined")
-    x, y, c, n = variables()
+    added = maps("added_first", "last", dtype), maps("added_second", "last", dtype)
+    with_context = hl.Param(hl.Int(32), "with_context")
+    x, y, _, n = variables()
     kx, ky = hl.Var("kx"), hl.Var("ky")
     width, height, batch = first.dim(0).extent(), first.dim(1).extent(), first.dim(3).extent()
     side = 2 * radius + 1
     region = [(0, width), (0, height), (0, side), (0, side), (0, batch)]
-    given = hl.BoundaryConditions.constant_exterior(grad, hl.cast(grad.type(), 0), region)
-    values, back = hl.Func("values"), hl.Func("back")
-    values[x, y, kx, ky, n] = read(given[x, y, kx, ky, n], dtype)
-    moved = _moved(values, (x, y, kx, ky, n), away[n], radius, -1)
+    padded = hl.BoundaryConditions.constant_exterior(grad, hl.cast(grad.type(), 0), region)
+    values, halfway = hl.Func("values"), hl.Func("halfway")
+    values[x, y, kx, ky, n] = read(padded[x, y, kx, ky, n], dtype)
+    transposed = _sample_halfway(values, (x, y, kx, ky, n), offset_scale[n], radius, -1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    back[x, y, kx, ky, n] = hl.select(inside, share * hl.select(middle == 1, values[x, y, kx, ky, n], moved), 0.0)
-    # Planes, so that 16 pixels of a displacement move alike.
-    for planes in (values, back):
+    sampled = hl.select(all_midpoint == 1, values[x, y, kx, ky, n], transposed)
+    halfway[x, y, kx, ky, n] = hl.select(inside, inverse_channels * sampled, 0.0)
+    # One plane per displacement: 16 pixels of a row have the same offset.
+    for planes in (values, halfway):
         planes.compute_root().reorder(x, kx, ky, y, n).vectorize(x, LANES, hl.TailStrategy.RoundUp)
-        _in_strips(planes)
-    back.specialize(middle == 1)
+        _split_into_tasks(planes)
+    halfway.specialize(all_midpoint == 1)
 
-    outs = []
-    for features, sign, mine, name in ((second, 1, own[0], "grad_first"), (first, -1, own[1], "grad_second")):
-        other, total, out = _padded(features, dtype), hl.Func(f"{name}_total"), hl.Func(name)
-        r = hl.RDom([(0, side), (0, side)])
-        u, v = sign * (r[0] - radius), sign * (r[1] - radius)
-        start = read(mine[hl.min(x, width - 1), y, c, n], dtype)
-        total[c, x, y, n] = hl.select(joined == 1, start, 0.0)
-        total[c, x, y, n] += back[x + u, y + v, r[0], r[1], n] * other[x + 2 * u, c, y + 2 * v, n]
-        out[x, y, c, n] = write(total[c, x, y, n], dtype)
-        whole_vectors(out)
-        block, lane, group, pixel = hl.Var("block"), hl.Var("lane"), hl.Var("group"), hl.Var("pixel")
-        out.split(c, block, lane, LANES).split(x, group, pixel, 4, hl.TailStrategy.GuardWithIf)
-        out.reorder(lane, pixel, block, group, y, n).vectorize(lane)
-        task = _in_strips(out)
-        total.compute_at(out, block).vectorize(c, LANES).unroll(x)
-        total.update().reorder(c, x, r[0], r[1]).vectorize(c, LANES).unroll(x)
-        other.compute_at(out, task).reorder_storage(c, x, y, n).reorder(c, x, y, n).vectorize(c, LANES)
-        outs.append(out)
-    return [grad, first, second, *own, away, middle, radius, share, joined], outs
+    gradient = functools.partial(
+        _define_gradient_of_frame, halfway, radius=radius, with_context=with_context, dtype=dtype
+    )
+    outs = [gradient("grad_first", second, added[0], sign=1), gradient("grad_second", first, added[1], sign=-1)]
+    parameters = offset_scale, all_midpoint, radius, inverse_channels, with_context
+    return [grad, first, second, *added, *parameters], outs
 
 
-def _beside(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_gradient_of_frame(
+    halfway: Any, name: str, other: Any, added: Any, *, sign: int, radius: Any, with_context: Any, dtype: torch.dtype
+) -> Any:
+    """Return the gradient of one frame's features: the gradient of each product times the other frame's features.
+
+    halfway: the gradient of the products, (x, y, kx, ky, n). added: gradients that are added with context.
+    sign: 1 for the first frame, -1 for the second.
+    """
+    import halide as hl
+
+    x, y, c, n = variables()
+    width = other.dim(0).extent()
+    other_rows, total, out = _zero_padded(other, dtype), hl.Func(f"{name}_total"), hl.Func(name)
+    r = hl.RDom([(0, 2 * radius + 1), (0, 2 * radius + 1)])
+    u, v = sign * (r[0] - radius), sign * (r[1] - radius)
+    start = read(added[hl.min(x, width - 1), y, c, n], dtype)
+    total[c, x, y, n] = hl.select(with_context == 1, start, 0.0)
+    total[c, x, y, n] += halfway[x + u, y + v, r[0], r[1], n] * other_rows[x + 2 * u, c, y + 2 * v, n]
+    out[x, y, c, n] = write(total[c, x, y, n], dtype)
+
+    whole_vectors(out)
+    block, lane, group, pixel = hl.Var("block"), hl.Var("lane"), hl.Var("group"), hl.Var("pixel")
+    out.split(c, block, lane, LANES).split(x, group, pixel, 4, hl.TailStrategy.GuardWithIf)
+    out.reorder(lane, pixel, block, group, y, n).vectorize(lane)
+    task = _split_into_tasks(out)
+    total.compute_at(out, block).vectorize(c, LANES).unroll(x)
+    total.update().reorder(c, x, r[0], r[1]).vectorize(c, LANES).unroll(x)
+    other_rows.compute_at(out, task).reorder_storage(c, x, y, n).reorder(c, x, y, n).vectorize(c, LANES)
+    return out
+
+
+def _define_concatenate(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Copy features and context into their channels of the result, in one pass."""
     import halide as hl
 
     first, second, context = maps("first", "last", dtype), maps("second", "last", dtype), parameter("context", dtype, 4)
     x, y, c, n = variables()
     outs = []
-    for given, layout in ((first, "last"), (second, "last"), (context, "plane")):
+    for given in (first, second, context):
         out = hl.Func(f"{given.name()}_out")
         out[x, y, c, n] = given[x, y, c, n]
-        if layout == "last":
-            strips(out, "last")
-        else:
+        if given is context:
             any_strides(out)
             out.reorder(c, x, y, n)
-            _in_strips(out)
+            _split_into_tasks(out)
+        else:
+            strips(out, "last")
         outs.append(out)
     return [first, second, context], outs
 
 
 def _inputs(dtype: torch.dtype) -> tuple[Any, ...]:
-    """Features, 1 - 2t of each sample, whether that is 0 for all, radius, and 1 / channels."""
+    """Return the inputs that both pipelines share.
+
+    They are the features of both frames; `offset_scale` = 1 − 2t of each sample; `all_midpoint`, 1 if t is 1/2 for all
+    samples; the radius; and 1 / C.
+    """
     import halide as hl
 
-    numbers = hl.Param(hl.Int(32), "middle"), hl.Param(hl.Int(32), "radius"), hl.Param(hl.Float(32), "share")
-    return maps("first", "last", dtype), maps("second", "last", dtype), hl.ImageParam(hl.Float(32), 1, "away"), *numbers
+    return (
+        maps("first", "last", dtype),
+        maps("second", "last", dtype),
+        hl.ImageParam(hl.Float(32), 1, "offset_scale"),
+        hl.Param(hl.Int(32), "all_midpoint"),
+        hl.Param(hl.Int(32), "radius"),
+        hl.Param(hl.Float(32), "inverse_channels"),
+    )
 
 
-def _padded(features: Any, dtype: torch.dtype) -> Any:
-    """Features as float32 (x, c, y, n), zero outside of the picture."""
+def _zero_padded(features: Any, dtype: torch.dtype) -> Any:
+    """Return features as float32 (x, c, y, n), zero outside of the image."""
     import halide as hl
 
     x, y, c, n = variables()
-    whole = [(hl.Expr(), hl.Expr())] * 2
-    edge = [(features.dim(k).min(), features.dim(k).extent()) for k in range(2)]
-    inside = hl.BoundaryConditions.constant_exterior(features, hl.cast(features.type(), 0), [*edge, *whole])
+    unlimited = (hl.Expr(), hl.Expr())
+    bounds = [(features.dim(k).min(), features.dim(k).extent()) for k in range(2)]
+    inside = hl.BoundaryConditions.constant_exterior(
+        features, hl.cast(features.type(), 0), [*bounds, unlimited, unlimited]
+    )
     padded = hl.Func(f"{features.name()}_padded")
     padded[x, c, y, n] = read(inside[x, y, c, n], dtype)
     return padded
 
 
-def _moved(volume: Any, place: tuple[Any, ...], away: Any, radius: Any, sign: int) -> Any:
-    """`volume(x, y, kx, ky, n)` read bilinearly at (x, y) + away * k; with sign -1 the transpose of that."""
+def _sample_halfway(volume: Any, position: tuple[Any, ...], offset_scale: Any, radius: Any, sign: int) -> Any:
+    """Return `volume(x, y, kx, ky, n)` sampled bilinearly at (x, y) + (1 − 2t) k; with sign −1 the transpose."""
     import halide as hl
 
-    x, y, kx, ky, n = place
-    dx, dy = away * (kx - radius), away * (ky - radius)
-    left, top = hl.cast(hl.Int(32), hl.floor(dx)), hl.cast(hl.Int(32), hl.floor(dy))
-    left, top = (hl.clamp(far, -radius, radius) for far in (left, top))
+    x, y, kx, ky, n = position
+    dx, dy = offset_scale * (kx - radius), offset_scale * (ky - radius)
+    left, top = (hl.clamp(hl.cast(hl.Int(32), hl.floor(offset)), -radius, radius) for offset in (dx, dy))
     a, b = dx - left, dy - top
-    at = [volume[x + sign * (left + q), y + sign * (top + r), kx, ky, n] for r in (0, 1) for q in (0, 1)]
-    return (1 - b) * ((1 - a) * at[0] + a * at[1]) + b * ((1 - a) * at[2] + a * at[3])
+    corners = [volume[x + sign * (left + q), y + sign * (top + r), kx, ky, n] for r in (0, 1) for q in (0, 1)]
+    return (1 - b) * ((1 - a) * corners[0] + a * corners[1]) + b * ((1 - a) * corners[2] + a * corners[3])
 
 
-def _in_strips(function: Any) -> Any:
-    """Tasks of some rows of a sample, whatever the loops within. Returns the variable of a task."""
+def _split_into_tasks(function: Any) -> Any:
+    """Let each parallel task compute some rows of one sample of a function. Return the loop variable of a task."""
     import halide as hl
 
     _, y, _, n = variables()

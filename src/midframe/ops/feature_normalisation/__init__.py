@@ -1,39 +1,35 @@
-"""Features made comparable, so that a match of two of them is a cosine."""
+"""Feature normalisation, after which a match of two features is a cosine similarity."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.dispatch import choose
-from midframe.ops.feature_normalisation import op as registration
-from midframe.ops.feature_normalisation.reference import comparable_reference
-from midframe.ops.halide.layouts import LANES
+from midframe.ops.feature_normalisation import op
 
 
-def comparable(features: Tensor, centre: Tensor, *, backend: str = "auto") -> Tensor:
-    """Features less what they have in common everywhere, of mean square 1 at every pixel.
+def normalise_features(features: Tensor, centre: Tensor, *, backend: str = "auto") -> Tensor:
+    """Subtract a learned centre, scaled by each pixel's magnitude, and normalise the pixel to mean square 1.
 
-    s = sqrt(mean over c of features² + e),  a = features - s * centre,  out = a / sqrt(mean over c of a² + e)
+        s = sqrt(mean over c of f² + e),   a = f − s · centre,   out = a / sqrt(mean over c of a² + e)
 
-    features `[B, C, H, W]`, float of any kind. centre `[C]`, float32 (float64 with float64 features): what features
-    have in common, as a part of each pixel's own root mean square s. e is 1e-6. backend: `auto`, `reference`, `halide`
-    (CPU, C a multiple of 16) or `torch`. Returns the type and shape of the features. Gradients to both.
-    Raises `SettingError` for shapes and types that do not fit, and what `backends.choose` raises.
+    The mean product of two such features is between -1 and 1: the cosine of the angle between them. Scaling the
+    features of a pixel does not change the result, apart from e = 1e-6, which keeps features that are zero finite.
+
+    features: f, `[B, C, H, W]`, any floating-point type.
+    centre: `[C]`, the part that all features have in common, in units of the root mean square s of a pixel. It is used
+    as float32 (float64 with float64 features).
+    backend: `auto`, `reference`, `halide` (CPU; C a multiple of 16) or `torch`.
+    Returns the shape, type and memory format of `features`. Both inputs have gradients; gradients of gradients exist
+    on `reference` and `torch` only.
+    Raises `SettingError` for shapes and types that do not fit, and `DeviceError` or `SettingError` if a named backend
+    cannot run.
     """
     if features.dim() != 4 or 0 in features.shape or centre.shape != features.shape[1:2]:
-        raise SettingError(
-            f"comparable takes features [B, C, H, W] and a centre [C]; got {list(features.shape)}, {list(centre.shape)}"
-        )
+        found = f"{list(features.shape)} and {list(centre.shape)}"
+        raise SettingError(f"normalise_features takes features [B, C, H, W] and a centre [C]; got {found}")
     if not features.is_floating_point() or not centre.is_floating_point():
-        raise SettingError(f"comparable takes floating point tensors; got {features.dtype} and {centre.dtype}")
+        raise SettingError(f"normalise_features takes floating point tensors; got {features.dtype} and {centre.dtype}")
     if features.device != centre.device:
         raise SettingError(f"features and centre must be on one device; got {features.device} and {centre.device}")
-    whole = features.shape[1] % LANES == 0
-    if backend == "halide" and not whole:
-        raise SettingError(f"comparable on Halide takes a multiple of {LANES} channels; got {features.shape[1]}")
-    name = choose("comparable", backend, (features,), offered=("halide", "torch"))
-    if name == "halide" and whole:
-        made: Tensor = registration.comparable(features, centre.to(registration.WORKING))
-        return made
-    return comparable_reference(features, centre)
+    return op.run(features, centre, backend)

@@ -1,4 +1,13 @@
-"""Comparable features as torch sees them where Halide runs: an operator of `torch.library` and its gradients."""
+"""Register feature normalisation with torch.library, connect its gradients and choose its backend.
+
+A backend is a function `forward(features, centre)` of differentiable torch operations, or a module with two functions:
+
+    forward(features, centre) -> out
+    gradients(grad_out, features, centre) -> (grad_features, grad_centre)
+
+The inputs are checked. A module gets the centre in float32; the features that it returns may have any memory format
+and, instead of float16, float32.
+"""
 
 from __future__ import annotations
 
@@ -8,54 +17,84 @@ import torch
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.halide.layouts import like
+from midframe.ops.dispatch import Backend, BackendTable, choose_backend
+from midframe.ops.feature_normalisation import reference
+from midframe.ops.halide.layouts import LANES, like, memory_format_of
 
-WORKING = torch.float32
-
-
-@torch.library.custom_op("midframe::comparable", mutates_args=(), device_types="cpu")
-def comparable(features: Tensor, centre: Tensor) -> Tensor:
-    from midframe.ops.feature_normalisation import halide
-
-    made = halide.forward(features, centre)
-    return like(features).copy_(made) if _copies(features) else made
+_IN_TORCH = "some twenty passes over the features, some of which autograd keeps"
 
 
-@torch.library.custom_op("midframe::comparable_gradients", mutates_args=(), device_types="cpu")
-def gradients(grad_out: Tensor, features: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    from midframe.ops.feature_normalisation import halide
-
-    grad_features, grad_centre = halide.gradients(grad_out, features, centre)
-    return (like(features).copy_(grad_features) if _copies(features) else grad_features), grad_centre
+def _halide_limits(features: Tensor) -> str | None:
+    if features.shape[1] % LANES == 0:
+        return None
+    return f"normalise_features on Halide takes a multiple of {LANES} channels; got {features.shape[1]}"
 
 
-@comparable.register_fake
-def _(features: Tensor, centre: Tensor) -> Tensor:
+BACKENDS = BackendTable(
+    "normalise_features",
+    (
+        Backend(
+            "halide",
+            f"two passes over the features; a multiple of {LANES} channels",
+            module="midframe.ops.feature_normalisation.halide",
+            limits=_halide_limits,
+        ),
+        Backend("torch", f"the same as the reference: {_IN_TORCH}", forward=reference.forward),
+        Backend("reference", _IN_TORCH, forward=reference.forward),
+    ),
+)
+
+
+def run(features: Tensor, centre: Tensor, backend: str) -> Tensor:
+    """Run the feature normalisation on the chosen backend."""
+    chosen = choose_backend(BACKENDS, backend, features)
+    out: Tensor = (
+        _normalise_features(features, centre.float(), chosen.name)
+        if chosen.forward is None
+        else chosen.forward(features, centre)
+    )
+    return out
+
+
+@torch.library.custom_op("midframe::normalise_features", mutates_args=())
+def _normalise_features(features: Tensor, centre: Tensor, backend: str) -> Tensor:
+    return _converted(BACKENDS[backend].load().forward(features, centre), features)
+
+
+@torch.library.custom_op("midframe::normalise_features_gradients", mutates_args=())
+def _gradients(grad_out: Tensor, features: Tensor, centre: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    grad_features, grad_centre = BACKENDS[backend].load().gradients(grad_out, features, centre)
+    return _converted(grad_features, features), grad_centre
+
+
+def _converted(result: Tensor, features: Tensor) -> Tensor:
+    """Return a backend's result in the type and memory format of the features."""
+    return result.to(features.dtype).contiguous(memory_format=memory_format_of(features))
+
+
+@_normalise_features.register_fake
+def _(features: Tensor, centre: Tensor, backend: str) -> Tensor:
     return like(features)
 
 
-@gradients.register_fake
-def _(grad_out: Tensor, features: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    return like(features), torch.empty(centre.shape, dtype=centre.dtype, device=centre.device)
+@_gradients.register_fake
+def _(grad_out: Tensor, features: Tensor, centre: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    return like(features), centre.new_empty(centre.shape)
 
 
-def _copies(features: Tensor) -> bool:
-    """Whether a result lies otherwise than Halide writes it, channels-last, in float32 or bfloat16."""
-    return features.stride(1) != 1 or features.dtype is torch.float16
+def _save_for_backward(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
+    features, centre, ctx.backend = inputs
+    ctx.save_for_backward(features, centre)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, None]:
+    grad_features, grad_centre = _gradients(grad_out, *ctx.saved_tensors, ctx.backend)
+    return grad_features, grad_centre, None
 
 
-def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor]:
-    grad_features, grad_centre = gradients(grad_out, *ctx.saved_tensors)
-    return grad_features, grad_centre
+def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    raise SettingError("normalise_features has gradients of gradients only on backend='reference' and 'torch'")
 
 
-def _no_second_gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("comparable has no gradients of gradients but on backend='reference' and 'torch'")
-
-
-torch.library.register_autograd("midframe::comparable", _backward, setup_context=_keep)
-torch.library.register_autograd("midframe::comparable_gradients", _no_second_gradient)
+torch.library.register_autograd("midframe::normalise_features", _backward, setup_context=_save_for_backward)
+torch.library.register_autograd("midframe::normalise_features_gradients", _refuse_second_gradients)

@@ -1,4 +1,4 @@
-"""Comparable features in plain torch: the definition that Halide is held against, and what runs where it cannot."""
+"""Feature normalisation in plain PyTorch: the definition that the other backends are tested against."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-6
-"""Added to mean squares: pixels without features stay without."""
+"""Added to both mean squares, so that features that are zero do not divide by zero."""
 
 
-def comparable_reference(features: Tensor, centre: Tensor) -> Tensor:
-    """Less the centre, then divided by the root of the mean square, in float32 for half precision."""
-    working = torch.promote_types(features.dtype, torch.float32)
-    wide, centre = features.to(working), centre.to(working)
-    scale = (wide.square().mean(1, keepdim=True) + EPSILON).sqrt()
-    apart = wide - scale * centre.view(1, -1, 1, 1)
-    unit: Tensor = apart * torch.rsqrt(apart.square().mean(1, keepdim=True) + EPSILON)
-    return unit.to(features.dtype)
+def forward(features: Tensor, centre: Tensor) -> Tensor:
+    """Return the normalised features; half precision is computed in float32."""
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    f, centre = features.to(dtype), centre.to(dtype)
+    s = (f.square().mean(1, keepdim=True) + EPSILON).sqrt()
+    a = f - s * centre.view(1, -1, 1, 1)
+    out: Tensor = a * torch.rsqrt(a.square().mean(1, keepdim=True) + EPSILON)
+    return out.to(features.dtype)

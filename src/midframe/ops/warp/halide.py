@@ -1,11 +1,12 @@
-"""Backward warp on the CPU: one pass over the picture, the motion of a row worked out once for all channels.
+"""The backward warp on the CPU, in one pass; the sampling positions of a row are computed once for all channels.
 
-Layouts as in `halide_maps`. The gradient of the image is a scatter: one worker owns one plane (or 16 channels) of one
-sample, so the sums have one order and need no locks.
+The layouts are those of `ops.halide.layouts`. The gradient of the image adds to scattered pixels: each plane (or block
+of 16 channels) of a sample is summed by one task, so no locks are needed and the order of the sums is fixed.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -15,81 +16,87 @@ from midframe.ops.halide.compiler import Run, compiled, read, write
 from midframe.ops.halide.layouts import LANES, ROWS, any_strides, like, maps, ready, strips, variables, whole_vectors
 
 
-def forward(image: Tensor, motion: Tensor) -> Tensor:
-    """The warped image, in the image's type and memory format."""
-    layout, image, kind = ready(image)
+def forward(image: Tensor, flow: Tensor) -> Tensor:
+    """Return the warped image in the type of the image."""
+    layout, image, dtype = ready(image)
     out = like(image)
-    _pipeline("forward", layout, image.dtype)(image, motion.contiguous(), _scale(image, motion), out)
-    return out.to(kind)
+    _pipeline("forward", layout, image.dtype)(image, flow.contiguous(), _scale(image, flow), out)
+    return out.to(dtype)
 
 
-def gradient_image(grad_out: Tensor, motion: Tensor) -> Tensor:
-    """The gradient of the image: every pixel's gradient dealt out to the four it was read from."""
-    layout, grad_out, kind = ready(grad_out)
+def gradient_image(grad_out: Tensor, flow: Tensor) -> Tensor:
+    """Return the gradient of the image: each pixel of `grad_out`, added to the four pixels that it was sampled from."""
+    layout, grad_out, dtype = ready(grad_out)
     grad_image = like(grad_out)
-    _pipeline("gradient_image", layout, grad_out.dtype)(
-        grad_out, motion.contiguous(), _scale(grad_out, motion), grad_image
-    )
-    return grad_image.to(kind)
+    run = _pipeline("gradient_image", layout, grad_out.dtype)
+    run(grad_out, flow.contiguous(), _scale(grad_out, flow), grad_image)
+    return grad_image.to(dtype)
 
 
-def gradient_motion(grad_out: Tensor, image: Tensor, motion: Tensor) -> Tensor:
-    """The gradient of the motion, at the motion's size."""
+def gradient_flow(grad_out: Tensor, image: Tensor, flow: Tensor) -> Tensor:
+    """Return the gradient of the flow, at the size of the flow."""
     layout, grad_out, image, _ = ready(grad_out, image)
     size = image.shape[-2:]
-    grad_motion = motion.new_empty((image.shape[0], 2, *size))
-    _pipeline("gradient_motion", layout, image.dtype)(
-        grad_out, image, motion.contiguous(), _scale(image, motion), grad_motion
-    )
-    if motion.shape[-2:] == size:
-        return grad_motion
-    back = torch.ops.aten.upsample_bilinear2d_backward
-    summed: Tensor = back(grad_motion, list(size), list(motion.shape), False, None, None)
+    grad_flow = flow.new_empty((image.shape[0], 2, *size))
+    run = _pipeline("gradient_flow", layout, image.dtype)
+    run(grad_out, image, flow.contiguous(), _scale(image, flow), grad_flow)
+    if flow.shape[-2:] == size:
+        return grad_flow
+    transpose = torch.ops.aten.upsample_bilinear2d_backward
+    summed: Tensor = transpose(grad_flow, list(size), list(flow.shape), False, None, None)
     return summed
 
 
-def _scale(image: Tensor, motion: Tensor) -> int:
-    return image.shape[-1] // motion.shape[-1]
+def _scale(image: Tensor, flow: Tensor) -> int:
+    """Return the factor by which the flow is smaller than the image."""
+    return image.shape[-1] // flow.shape[-1]
 
 
 def _pipeline(kind: str, layout: str, dtype: torch.dtype) -> Run:
-    define = {"forward": _forward, "gradient_image": _gradient_image, "gradient_motion": _gradient_motion}[kind]
+    """Return the compiled pipeline for images of this layout and type."""
+    definitions = {
+        "forward": _define_forward,
+        "gradient_image": _define_gradient_image,
+        "gradient_flow": _define_gradient_flow,
+    }
     name = f"warp_{kind}_{layout}_{str(dtype).removeprefix('torch.')}"
-    return compiled(name, __file__, lambda: define(layout, dtype))
+    return compiled(name, __file__, functools.partial(definitions[kind], layout, dtype))
 
 
-def _forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    image, (motion, scale) = maps("image", layout, dtype), _motion_inputs()
+    image, (flow, scale) = maps("image", layout, dtype), _flow_inputs()
     x, y, c, n = variables()
-    place = _Place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
-    a, b = place[x, y, n][2], place[x, y, n][3]
-    corner = _corners(image, place[x, y, n], c, n, dtype)
+    positions = _SamplingPositions(flow, scale, image.dim(0).extent(), image.dim(1).extent())
+    a, b = positions.weights(x, y, n)
+    corner = _corner_reader(image, positions, c, dtype)
     upper = (1 - a) * corner(0, 0) + a * corner(1, 0)
     lower = (1 - a) * corner(0, 1) + a * corner(1, 1)
     out = hl.Func("out")
     out[x, y, c, n] = write((1 - b) * upper + b * lower, dtype)
     row = strips(out, layout)
-    place.at(out, row)
-    return [image, motion, scale], [out]
+    positions.schedule(out, row)
+    return [image, flow, scale], [out]
 
 
-def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    grad, (motion, scale) = maps("grad", layout, dtype), _motion_inputs()
+    grad, (flow, scale) = maps("grad", layout, dtype), _flow_inputs()
     x, y, c, n = variables()
     width, height = grad.dim(0).extent(), grad.dim(1).extent()
-    place = _Place(motion, scale, width, height)
+    positions = _SamplingPositions(flow, scale, width, height)
+    # r[0] and r[1] choose one of the four pixels around a position, r[2] and r[3] the pixel of `grad`.
     r = hl.RDom([(0, 2), (0, 2), (0, width), (0, height)])
-    left, top, a, b = (place[r[2], r[3], n][k] for k in range(4))
-    to_x = hl.clamp(left + r[0], 0, width - 1)
-    to_y = hl.clamp(top + r[1], 0, height - 1)
+    left, top = positions.corner(r[2], r[3], n)
+    a, b = positions.weights(r[2], r[3], n)
+    target_x = hl.clamp(left + r[0], 0, width - 1)
+    target_y = hl.clamp(top + r[1], 0, height - 1)
     weight = hl.select(r[0] == 0, 1 - a, a) * hl.select(r[1] == 0, 1 - b, b)
     total, out, task = hl.Func("total"), hl.Func("out"), hl.Var("task")
     total[x, y, c, n] = 0.0
-    total[to_x, to_y, c, n] += weight * read(grad[r[2], r[3], c, n], dtype)
+    total[target_x, target_y, c, n] += weight * read(grad[r[2], r[3], c, n], dtype)
     out[x, y, c, n] = write(total[x, y, c, n], dtype)
     if layout == "last":
         block, lane = hl.Var("block"), hl.Var("lane")
@@ -103,120 +110,163 @@ def _gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[An
         out.fuse(c, n, task).parallel(task)
         total.compute_at(out, task).vectorize(x, LANES, hl.TailStrategy.RoundUp)
         total.update().unroll(r[0]).unroll(r[1])
-    place.at(out, task)
-    return [grad, motion, scale], [out]
+    positions.schedule(out, task)
+    return [grad, flow, scale], [out]
 
 
-def _gradient_motion(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_gradient_flow(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    image, (motion, scale) = maps("image", layout, dtype), _motion_inputs()
+    image, (flow, scale) = maps("image", layout, dtype), _flow_inputs()
     grad = maps("grad", layout, dtype)
     x, y, c, n = variables()
-    channels = image.dim(2).extent()
-    place = _Place(motion, scale, image.dim(0).extent(), image.dim(1).extent())
-    a, b = place[x, y, n][2], place[x, y, n][3]
+    positions = _SamplingPositions(flow, scale, image.dim(0).extent(), image.dim(1).extent())
+    a, b = positions.weights(x, y, n)
 
-    def slopes(channel: Any) -> tuple[Any, Any]:
-        corner = _corners(image, place[x, y, n], channel, n, dtype)
+    def products(channel: Any) -> tuple[Any, Any]:
+        """Return the gradient of the result times the slopes of the image along x and y, in one channel."""
+        corner = _corner_reader(image, positions, channel, dtype)
         g = read(grad[x, y, channel, n], dtype)
-        along_x = (1 - b) * (corner(1, 0) - corner(0, 0)) + b * (corner(1, 1) - corner(0, 1))
-        along_y = (1 - a) * (corner(0, 1) - corner(0, 0)) + a * (corner(1, 1) - corner(1, 0))
-        return g * along_x, g * along_y
+        slope_x = (1 - b) * (corner(1, 0) - corner(0, 0)) + b * (corner(1, 1) - corner(0, 1))
+        slope_y = (1 - a) * (corner(0, 1) - corner(0, 0)) + a * (corner(1, 1) - corner(1, 0))
+        return g * slope_x, g * slope_y
 
-    part, total, out = hl.Func("part"), hl.Func("total"), hl.Func("out")
-    if layout == "last":
-        blocks, lanes = hl.RDom([(0, channels // LANES)]), hl.RDom([(0, LANES)])
-        part[c, x, y, n] = hl.Tuple([hl.f32(0), hl.f32(0)])
-        more = slopes(c + LANES * blocks[0])
-        part[c, x, y, n] = hl.Tuple([part[c, x, y, n][k] + more[k] for k in range(2)])
-        total[c, x, y, n] = 0.0
-        total[c, x, y, n] += hl.select(c == 0, part[lanes[0], x, y, n][0], part[lanes[0], x, y, n][1])
-    else:
-        blocks = hl.RDom([(0, channels)])
-        part[x, y, n] = hl.Tuple([hl.f32(0), hl.f32(0)])
-        more = slopes(blocks[0])
-        part[x, y, n] = hl.Tuple([part[x, y, n][k] + more[k] for k in range(2)])
-        total[c, x, y, n] = hl.select(c == 0, part[x, y, n][0], part[x, y, n][1])
-    inside = hl.select(c == 0, place[x, y, n][4], place[x, y, n][5])
-    out[x, y, c, n] = hl.select(inside > 0, total[c, x, y, n], 0.0)
+    sum_over_channels = _sum_in_vectors if layout == "last" else _sum_in_planes
+    is_interior = hl.select(c == 0, *positions.interior(x, y, n)) > 0
+    out, row = sum_over_channels(products, image.dim(2).extent(), is_interior)
+    positions.schedule(out, row)
+    return [grad, image, flow, scale], [out]
+
+
+def _sum_in_vectors(products: Any, channels: Any, is_interior: Any) -> tuple[Any, Any]:
+    """Sum the products over the channels of a channels-last image: first in the lanes of a vector, then over the lanes.
+
+    products: a function of the channel. is_interior: where the result is not zero.
+    Returns the scheduled gradient of the flow (x, y, c, n) and its loop variable of a row.
+    """
+    import halide as hl
+
+    x, y, c, n = variables()
+    partial, total, out = hl.Func("partial"), hl.Func("total"), hl.Func("out")
+    blocks, lanes = hl.RDom([(0, channels // LANES)]), hl.RDom([(0, LANES)])
+    partial[c, x, y, n] = hl.Tuple([hl.f32(0), hl.f32(0)])
+    terms = products(c + LANES * blocks[0])
+    partial[c, x, y, n] = hl.Tuple([partial[c, x, y, n][axis] + terms[axis] for axis in range(2)])
+    total[c, x, y, n] = 0.0
+    total[c, x, y, n] += hl.select(c == 0, partial[lanes[0], x, y, n][0], partial[lanes[0], x, y, n][1])
+    out[x, y, c, n] = hl.select(is_interior, total[c, x, y, n], 0.0)
+
+    row, group, task = hl.Var("row"), hl.Var("group"), hl.Var("task")
+    out.bound(c, 0, 2).split(y, group, row, ROWS, hl.TailStrategy.GuardWithIf)
+    out.reorder(c, x, row, group, n).unroll(c)
+    total.compute_at(out, x).unroll(c).update().unroll(c).atomic().vectorize(lanes[0], LANES)
+    partial.compute_at(out, x).vectorize(c, LANES).update().reorder(c, blocks[0]).vectorize(c, LANES)
+    out.fuse(group, n, task).parallel(task)
+    return out, row
+
+
+def _sum_in_planes(products: Any, channels: Any, is_interior: Any) -> tuple[Any, Any]:
+    """Sum the products over the channels of an image in any other layout, for 16 pixels of a row in a vector.
+
+    Arguments and result are those of `_sum_in_vectors`.
+    """
+    import halide as hl
+
+    x, y, c, n = variables()
+    partial, total, out = hl.Func("partial"), hl.Func("total"), hl.Func("out")
+    channel = hl.RDom([(0, channels)])
+    partial[x, y, n] = hl.Tuple([hl.f32(0), hl.f32(0)])
+    terms = products(channel[0])
+    partial[x, y, n] = hl.Tuple([partial[x, y, n][axis] + terms[axis] for axis in range(2)])
+    total[c, x, y, n] = hl.select(c == 0, partial[x, y, n][0], partial[x, y, n][1])
+    out[x, y, c, n] = hl.select(is_interior, total[c, x, y, n], 0.0)
 
     row, group, task, lane, block = (hl.Var(name) for name in ("row", "group", "task", "lane", "block"))
     out.bound(c, 0, 2).split(y, group, row, ROWS, hl.TailStrategy.GuardWithIf)
-    if layout == "last":
-        out.reorder(c, x, row, group, n).unroll(c)
-        total.compute_at(out, x).unroll(c).update().unroll(c).atomic().vectorize(lanes[0], LANES)
-        part.compute_at(out, x).vectorize(c, LANES).update().reorder(c, blocks[0]).vectorize(c, LANES)
-    else:
-        out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf)
-        out.reorder(lane, c, block, row, group, n).unroll(c).vectorize(lane)
-        part.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
-        part.update().reorder(x, blocks[0]).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+    out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf)
+    out.reorder(lane, c, block, row, group, n).unroll(c).vectorize(lane)
+    partial.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+    partial.update().reorder(x, channel[0]).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
     out.fuse(group, n, task).parallel(task)
-    place.at(out, row)
-    return [grad, image, motion, scale], [out]
+    return out, row
 
 
-def _motion_inputs() -> tuple[Any, Any]:
-    """The motion, and by how much it is smaller than the picture."""
+def _flow_inputs() -> tuple[Any, Any]:
+    """Return the inputs flow and scale, the factor by which the flow is smaller than the image."""
     import halide as hl
 
-    return hl.ImageParam(hl.Float(32), 4, "motion"), hl.Param(hl.Int(32), "scale")
+    return hl.ImageParam(hl.Float(32), 4, "flow"), hl.Param(hl.Int(32), "scale")
 
 
-class _Place:
-    """For a pixel (x, y, n): the corner read (column, row), weights of the next, and whether it may move (x, y)."""
+class _SamplingPositions:
+    """The position in the image that each pixel samples."""
 
-    def __init__(self, motion: Any, scale: Any, width: Any, height: Any) -> None:
+    def __init__(self, flow: Any, scale: Any, width: Any, height: Any) -> None:
         import halide as hl
 
         x, y, c, n = variables()
         self.scale = scale
-        # The motion upsampled to the picture's rows, then to its columns.
-        self.rows, self.values = hl.Func("motion_rows"), hl.Func("place")
-        top, bottom, b = _between(y, scale, motion.dim(1).extent())
-        self.rows[x, y, c, n] = (1 - b) * motion[x, top, c, n] + b * motion[x, bottom, c, n]
-        left, right, a = _between(x, scale, motion.dim(0).extent())
-        values, free = [], []
-        for axis, (at, extent) in enumerate(((x, width), (y, height))):
-            upsampled = (1 - a) * self.rows[left, y, axis, n] + a * self.rows[right, y, axis, n]
-            position = at + hl.select(scale == 1, motion[x, y, axis, n], upsampled)
+        # The flow is upsampled to the rows of the image, then to its columns.
+        self.upsampled_rows, self.values = hl.Func("upsampled_rows"), hl.Func("positions")
+        top, bottom, b = _upsampling_neighbours(y, scale, flow.dim(1).extent())
+        self.upsampled_rows[x, y, c, n] = (1 - b) * flow[x, top, c, n] + b * flow[x, bottom, c, n]
+        left, right, a = _upsampling_neighbours(x, scale, flow.dim(0).extent())
+        corners, weights, interior = [], [], []
+        for axis, (pixel, extent) in enumerate(((x, width), (y, height))):
+            upsampled = (1 - a) * self.upsampled_rows[left, y, axis, n] + a * self.upsampled_rows[right, y, axis, n]
+            position = pixel + hl.select(scale == 1, flow[x, y, axis, n], upsampled)
             last = hl.cast(hl.Float(32), extent - 1)
-            kept = hl.select(position > 0, hl.min(position, last), 0.0)
-            corner = hl.clamp(hl.cast(hl.Int(32), kept), 0, extent - 1)
-            values.append((corner, kept - corner))
-            free.append(hl.select((position > 0) & (position < last), 1.0, 0.0))
-        (corner_x, weight_x), (corner_y, weight_y) = values
-        self.values[x, y, n] = hl.Tuple([corner_x, corner_y, weight_x, weight_y, hl.f32(free[0]), hl.f32(free[1])])
+            clamped = hl.select(position > 0, hl.min(position, last), 0.0)
+            corner = hl.clamp(hl.cast(hl.Int(32), clamped), 0, extent - 1)
+            corners.append(corner)
+            weights.append(clamped - corner)
+            interior.append(hl.f32(hl.select((position > 0) & (position < last), 1.0, 0.0)))
+        self.values[x, y, n] = hl.Tuple([*corners, *weights, *interior])
 
-    def __getitem__(self, pixel: tuple[Any, ...]) -> Any:
-        return self.values[pixel]
+    def corner(self, x: Any, y: Any, n: Any) -> tuple[Any, Any]:
+        """Return the column and the row of the upper left one of the four pixels around the position."""
+        return self.values[x, y, n][0], self.values[x, y, n][1]
 
-    def at(self, function: Any, loop: Any) -> None:
-        """Work it out once for all channels."""
+    def weights(self, x: Any, y: Any, n: Any) -> tuple[Any, Any]:
+        """Return the bilinear weights of the right and of the lower pixels."""
+        return self.values[x, y, n][2], self.values[x, y, n][3]
+
+    def interior(self, x: Any, y: Any, n: Any) -> tuple[Any, Any]:
+        """Return, for each axis, 1.0 if the position is inside of the image, 0.0 if it is on the border or outside."""
+        return self.values[x, y, n][4], self.values[x, y, n][5]
+
+    def schedule(self, consumer: Any, loop: Any) -> None:
+        """Compute the positions once for all channels, within a loop of the consumer."""
         import halide as hl
 
         x, y, _, _ = variables()
-        self.values.compute_at(function, loop).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+        self.values.compute_at(consumer, loop).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
         self.values.specialize(self.scale == 1)
-        self.rows.compute_at(self.values, y).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
+        self.upsampled_rows.compute_at(self.values, y).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
 
 
-def _between(at: Any, scale: Any, extent: Any) -> tuple[Any, Any, Any]:
-    """The two map pixels that a pixel of the picture lies between, and the weight of the second."""
+def _upsampling_neighbours(pixel: Any, scale: Any, extent: Any) -> tuple[Any, Any, Any]:
+    """Return, along one axis, the two flow pixels around a pixel of the image, and the weight of the second one."""
     import halide as hl
 
-    place = hl.max((at + 0.5) / hl.cast(hl.Float(32), scale) - 0.5, 0.0)
-    near = hl.clamp(hl.cast(hl.Int(32), place), 0, extent - 1)
-    return near, hl.min(near + 1, extent - 1), place - near
+    position = hl.max((pixel + 0.5) / hl.cast(hl.Float(32), scale) - 0.5, 0.0)
+    corner = hl.clamp(hl.cast(hl.Int(32), position), 0, extent - 1)
+    return corner, hl.min(corner + 1, extent - 1), position - corner
 
 
-def _corners(image: Any, place: Any, channel: Any, n: Any, dtype: torch.dtype) -> Any:
-    """corner(q, r): the pixel q to the right of and r below the corner, or the last one there is."""
+def _corner_reader(image: Any, positions: _SamplingPositions, channel: Any, dtype: torch.dtype) -> Any:
+    """Return a function corner(right, down), with arguments 0 or 1, that reads one of the four pixels of (x, y, n).
+
+    Pixels outside of the image are replaced by the nearest pixel inside.
+    """
     import halide as hl
 
+    x, y, _, n = variables()
     width, height = image.dim(0).extent(), image.dim(1).extent()
-    left, top = place[0], place[1]
-    return lambda q, r: read(
-        image[hl.clamp(left + q, 0, width - 1), hl.clamp(top + r, 0, height - 1), channel, n], dtype
-    )
+    left, top = positions.corner(x, y, n)
+
+    def corner(right: int, down: int) -> Any:
+        column, row = hl.clamp(left + right, 0, width - 1), hl.clamp(top + down, 0, height - 1)
+        return read(image[column, row, channel, n], dtype)
+
+    return corner

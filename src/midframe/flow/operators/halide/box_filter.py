@@ -1,0 +1,60 @@
+"""Box filters for the Halide pipelines of the flow operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from midframe.flow.operators.halide.schedules import sum_of, values_at, vectorise
+from midframe.ops.halide.layouts import variables
+
+
+class BoxFilterTwice:
+    """The mean of a square window, computed twice, of `count` maps (x, y, n): first along x, then along y.
+
+    `values` are the filtered maps. The input must be defined `radius` columns beyond the picture, as
+    `repeat_border_columns` does; beyond the upper and lower border the nearest row is used.
+    """
+
+    def __init__(self, maps: Any, count: int, radius: int, size: tuple[Any, Any]) -> None:
+        import halide as hl
+
+        x, y, _, n = variables()
+        width, height = size
+        window = range(-radius, radius + 1)
+        stages = "across", "across_twice", "down"
+        self.across, self.across_twice, self.down = (hl.Func(f"{maps.name()}_{stage}") for stage in stages)
+
+        def along_x(function: Any) -> list[Any]:
+            return [sum_of(values_at(function, count, x + dx, y, n)[k] for dx in window) for k in range(count)]
+
+        def along_y(function: Any) -> list[Any]:
+            rows = [hl.clamp(y + dy, 0, height - 1) for dy in window]
+            return [sum_of(values_at(function, count, x, row, n)[k] for row in rows) for k in range(count)]
+
+        self.across[x, y, n] = hl.Tuple(along_x(maps))
+        repeat_border_columns(self.across, radius, width)
+        self.across_twice[x, y, n] = hl.Tuple(along_x(self.across))
+        self.down[x, y, n] = hl.Tuple(along_y(self.across_twice))
+        self.values = [total * hl.f32(1 / len(window) ** 4) for total in along_y(self.down)]
+
+    def schedule(self, consumer: Any, row: Any, task: Any) -> None:
+        """Compute the stages row by row within the consumer, and keep their rows for the duration of a task."""
+        for stage in (self.across_twice, self.down):
+            vectorise(stage.store_at(consumer, task).compute_at(consumer, row))
+        vectorise(self.across.compute_at(self.across_twice, variables()[1]))
+
+
+def repeat_border_columns(function: Any, reach: int, width: Any) -> None:
+    """Define a function (x, ...) in `reach` columns beyond the left and right border as its nearest column inside.
+
+    These columns are first computed like all others and then overwritten, so that the vectors in the picture are loaded
+    from contiguous memory.
+    """
+    import halide as hl
+
+    others = function.args()[1:]
+    beyond = hl.RDom([(0, reach)])
+    for update, (outside, nearest) in enumerate(((-1 - beyond, 0), (width + beyond, width - 1))):
+        copied = values_at(function, function.outputs(), nearest, *others)
+        function[(outside, *others)] = hl.Tuple(copied) if len(copied) > 1 else copied[0]
+        function.update(update).unscheduled()
