@@ -184,8 +184,8 @@ def test_bfloat16_stays_near_float32(at_random: Paper) -> None:
 
 
 def test_it_says_whether_it_only_averages(untrained: Paper, at_random: Paper) -> None:
-    assert untrained.averages
-    assert not at_random.averages
+    assert untrained.is_untrained_average
+    assert not at_random.is_untrained_average
 
 
 def test_settings_build_it_again() -> None:

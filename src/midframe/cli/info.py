@@ -57,9 +57,9 @@ def weights_json(info: WeightsInfo) -> dict[str, Any]:
 
 def _shipped(name: str) -> WeightsInfo | None:
     """What the weights of that name in the package say, where there are any."""
-    from midframe.networks import models
+    from midframe.networks import list_models
 
-    return next((model.weights for model in models() if model.name == name), None)
+    return next((model.weights for model in list_models() if model.name == name), None)
 
 
 def _weights(path: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _machine(device: str) -> dict[str, Any]:
 
     import midframe.networks.guided  # noqa: F401 - it imports all operators, and only imported ones are reported
     from midframe import __version__
-    from midframe.conversion.render import choose_device
+    from midframe.device import choose_device
     from midframe.ops.dispatch import backend_availability, operator_availability
 
     chosen = choose_device(device)

@@ -30,7 +30,7 @@ def models(
     if context.invoked_subcommand is not None:
         return
     from midframe.cli.info import weights_json
-    from midframe.networks import models as known
+    from midframe.networks import list_models
 
     rows: list[dict[str, Any]] = [
         {
@@ -41,7 +41,7 @@ def models(
             "description": model.description,
             "weights": None if model.weights is None else weights_json(model.weights),
         }
-        for model in known()
+        for model in list_models()
     ]
     if json:
         emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)

@@ -52,12 +52,12 @@ def load_weights(path: str | Path) -> InterpolationNetwork:
     Format, network, settings, names, shapes and finiteness are checked before anything is built; only numbers are ever
     read. Raises `WeightsError` with what was found and what is needed.
     """
-    from midframe.networks import class_of
+    from midframe.networks.registry import network_class
 
     info = read_info(path)
     try:
         with torch.device("meta"):  # names and shapes only: nothing is allocated for what the file may claim
-            network = class_of(info.network)(**info.settings)
+            network = network_class(info.network)(**info.settings)
     except SettingError as error:
         raise WeightsError(f"{info.path} has settings that {info.network} does not take: {error}") from error
     except TypeError as error:
@@ -121,7 +121,7 @@ def save_weights(
     """
     from safetensors.torch import save
 
-    from midframe.networks import name_of
+    from midframe.networks.registry import network_name
 
     path = Path(path)
     learnt = network.state_dict()
@@ -130,7 +130,7 @@ def save_weights(
     try:
         metadata = {
             "format": FORMAT,
-            "network": name_of(network),
+            "network": network_name(network),
             "settings": json.dumps(getattr(network, "settings", {})),
             "training": json.dumps(dict(training), allow_nan=False),
             "licence": licence,
