@@ -39,7 +39,7 @@ class Paper(InterpolationNetwork):
     """The report's network: the middle frame as the sum of an adaptive separable convolution of each frame.
 
     Both frames, concatenated, go through an encoder of five levels and a decoder back to half resolution. Four
-    sub-networks turn the result into a vertical and a horizontal kernel for each frame, with `taps.size` values for each
+    sub-networks turn the result into a vertical and a horizontal kernel for each frame: `taps.size` values for each
     pixel at full resolution. Every level halves the size and rounds up, so that any size from 16x16 needs no padding.
     The network has 21,675,452 parameters.
 
