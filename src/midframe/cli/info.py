@@ -28,10 +28,7 @@ def info(
 
     Without WHAT: versions, devices, and for each backend of the operators whether it runs here, and why not.
     """
-    if what is None:
-        data = _describe_machine(device)
-    else:
-        data = _describe_argument(what)
+    data = _describe_machine(device) if what is None else _describe_argument(what)
     if json:
         emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
     else:
