@@ -26,7 +26,7 @@ from typing import Any
 from midframe.conversion import convert
 from midframe.conversion.pairs import pairs
 from midframe.conversion.plan import make_plan
-from midframe.conversion.render import Maker
+from midframe.conversion.render import Renderer
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import open_source
 from midframe.conversion.summary import Counts
@@ -76,7 +76,7 @@ def measure(film: Path, settings: Settings, folder: Path) -> Run:
     decode = time.perf_counter() - began
 
     began = time.perf_counter()
-    maker = Maker(settings, opened.film.layout, opened.film.colour, (plan.form.layout, plan.form.colour))
+    maker = Renderer(settings, opened.film.layout, opened.film.colour, (plan.form.layout, plan.form.colour))
     steps = pairs(iter(frames), plan.timeline, plan.gap, plan.last_duration, CutDetector())
     made = [frame for pair in steps for frame in maker.frames(pair, Counts())]
     make = time.perf_counter() - began

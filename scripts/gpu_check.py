@@ -247,12 +247,12 @@ def network_times(run: Run) -> dict[str, Any]:
     """One frame by each network, on the device, in each precision that it has; untrained it must be the mean."""
     import torch
 
-    from midframe.networks import NETWORKS, class_of
+    from midframe.networks import NETWORKS, network_class
 
     answers: dict[str, Any] = {}
     time_of = torch.tensor([0.5], device=run.device)
     for name in NETWORKS:
-        network = class_of(name)().eval().to(run.device)
+        network = network_class(name)().eval().to(run.device)
         for precision in ("float32", "bfloat16") if hasattr(network, "precision") else ("float32",):
             if hasattr(network, "precision"):
                 network.precision = precision
@@ -277,14 +277,14 @@ def network_times(run: Run) -> dict[str, Any]:
 def shader_times(run: Run) -> dict[str, Any]:
     import torch
 
-    from midframe.shader import apply, blend_map
+    from midframe.shader import apply_shader, blend_map
 
     answers = {}
     for place, size in (TINY if run.tiny else SIZES).items():
         made, first, second = torch.rand(3, 1, 3, *size, device=run.device)
         blend = blend_map(first, second)
         answers[f"{place} blend_map"] = run.milliseconds(lambda a=first, b=second: blend_map(a, b))
-        answers[f"{place} apply"] = run.milliseconds(lambda x=(made, first, second, 0.5, blend): apply(*x))
+        answers[f"{place} apply"] = run.milliseconds(lambda x=(made, first, second, 0.5, blend): apply_shader(*x))
     return answers
 
 

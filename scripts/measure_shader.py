@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from midframe.shader import PRESETS, apply, blend_map
+from midframe.shader import PRESETS, apply_shader, blend_map
 from midframe.shader.maps import shader_maps
 
 Picture = NDArray[np.uint8]
@@ -102,7 +102,7 @@ def shaded(made: torch.Tensor, first: Picture, second: Picture) -> dict[str, Pic
     frames = to_tensor(first), to_tensor(second)
     shown = {"off": made}
     for name, preset in PRESETS.items():
-        shown[name] = apply(made, *frames, 0.5, blend_map(*frames, preset), preset)
+        shown[name] = apply_shader(made, *frames, 0.5, blend_map(*frames, preset), preset)
     return {name: to_picture(frame) for name, frame in shown.items()}
 
 
@@ -203,7 +203,7 @@ def times() -> dict[str, float]:
         blend = blend_map(first, second, preset)
         for what, work in (
             ("blend_map", lambda p=preset: blend_map(first, second, p)),
-            ("apply", lambda p=preset, b=blend: apply(made, first, second, 0.5, b, p)),
+            ("apply", lambda p=preset, b=blend: apply_shader(made, first, second, 0.5, b, p)),
         ):
             spent = []
             for _ in range(30):
@@ -223,9 +223,9 @@ def draw_maps(clip: Path, target: Path) -> None:
         maps = shader_maps(*frames, preset)
         shown = {
             "difference x 8": maps.difference * 8,
-            f"{name}: processed": maps.processed,
+            f"{name}: processed": maps.amplified,
             f"{name}: blend map, white = {preset.high}": maps.blend * (255 / preset.high),
-            f"{name}: share of the made frame": maps.share * 255,
+            f"{name}: share of the made frame": maps.prediction_weight * 255,
         }
         grey = {what: np.asarray(m[0, 0].clamp(0, 255).to(torch.uint8)) for what, m in shown.items()}
         pictures = {what: np.repeat(picture[..., None], 3, axis=2) for what, picture in grey.items()}

@@ -38,8 +38,13 @@ SAFETY = 0.9
 """The part of the time left that a run which ends in this start is given: speeds vary, evaluation takes its time."""
 CARRIED = "carried.pt"
 """The checkpoint as it travels."""
-SMALL = {"features": [8, 8, 8, 8], "inner": [0, 0, 0, 0], "hidden": [8, 8, 8, 8], "blocks": [1, 1, 1, 1],
-         "radii": [1, 1, 1, 1]}  # fmt: skip
+SMALL = {
+    "feature_channels": [8, 8, 8, 8],
+    "encoder_convolutions": [0, 0, 0, 0],
+    "decoder_channels": [8, 8, 8, 8],
+    "decoder_convolutions": [1, 1, 1, 1],
+    "search_radii": [1, 1, 1, 1],
+}
 """The guided network of a dry run."""
 
 
@@ -117,7 +122,7 @@ def training(given: argparse.Namespace, began: float) -> dict[str, Any]:
     if given.compile:
         from midframe.networks.guided import Guided
 
-        Guided.forward_levels = torch.compile(Guided.forward_levels, dynamic=False)  # type: ignore[method-assign]
+        Guided.predict = torch.compile(Guided.predict, dynamic=False)  # type: ignore[method-assign]
     expand(given.run)
     going_on = (given.run / "checkpoint.pt").is_file()
     data, held = (load_dataset(["data"], split, threads=os.cpu_count() or 2) for split in ("train", "validation"))
@@ -221,7 +226,7 @@ def write_unfinished(run: Path, films: tuple[str, ...]) -> None:
     """The averaged weights of a run that is not over, from its checkpoint, with their card."""
     import torch
 
-    from midframe.networks import class_of
+    from midframe.networks import network_class
     from midframe.networks.weights import save_weights
     from midframe.training.config import from_tables
     from midframe.training.train.checkpoints import load_checkpoint
@@ -230,7 +235,7 @@ def write_unfinished(run: Path, films: tuple[str, ...]) -> None:
 
     state = load_checkpoint(run / "checkpoint.pt")
     config = from_tables(state["config"])
-    network = class_of(config.network)(**state["settings"])
+    network = network_class(config.network)(**state["settings"])
     network.load_state_dict(state["network"])
     with torch.no_grad():
         for weight, value in zip(network.parameters() if state["average"] else (), state["average"], strict=True):

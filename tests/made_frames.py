@@ -13,10 +13,10 @@ from torch import Tensor
 
 from midframe import networks
 from midframe.conversion.pairs import Held, Pair
-from midframe.conversion.render import Maker
+from midframe.conversion.render import Renderer
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
-from midframe.networks.base import InterpolationNetwork, mean_at
+from midframe.networks.base import InterpolationNetwork, weighted_mean
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
 from midframe.video.timeline import Slot
@@ -34,7 +34,7 @@ class Noise(InterpolationNetwork):
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         self.calls += 1
         noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(self.calls))
-        return mean_at(first, second, time) + 0.1 * noise
+        return weighted_mean(first, second, time) + 0.1 * noise
 
 
 class Shift(InterpolationNetwork):
@@ -53,12 +53,12 @@ class Shift(InterpolationNetwork):
 def disturbed(name: str, amount: float, seed: int = 0) -> InterpolationNetwork:
     """A network of ours whose parameters are off by noise: it makes something, but nothing good."""
     network = networks.load(name)
-    assert networks.name_of(network) == name
+    assert networks.network_name(network) == name
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
-    assert not network.averages
+    assert not network.is_untrained_average
     return network
 
 
@@ -80,7 +80,7 @@ def make(
 ) -> list[Frame]:
     """The output frames at these places between two frames, as the convert road makes them (by averaging, unless a
     test names another network or puts its own in place of all with `use`)."""
-    maker = Maker(Settings(network=network, shader=shader, device="cpu"), layout, colour, (layout, colour))
+    maker = Renderer(Settings(network=network, shader=shader, device="cpu"), layout, colour, (layout, colour))
     slots = tuple(Slot(t, Fraction(1, 10), t) for t in times)
     frames = (Frame(first, layout, Fraction(0)), Frame(second, layout, Fraction(1)))
     return list(maker.frames(Pair(*frames, slots, held), Counts()))

@@ -21,7 +21,7 @@ from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.shards import ShardSample, write_shard
 from midframe.training.train.run_folder import CHECKPOINT, read_log
 
-SMALL = {"features": [16] * 4, "hidden": [16] * 4, "blocks": [1] * 4}
+SMALL = {"feature_channels": [16] * 4, "decoder_channels": [16] * 4, "decoder_convolutions": [1] * 4}
 """Settings of a guided network of a few thousand weights."""
 
 GUIDED = replace(

@@ -18,9 +18,10 @@ from safetensors import safe_open
 import midframe
 from converted import at_rate, divided
 from films import DecodedFrame, Film, picture, planes, read_frames
-from midframe.networks import SHIPPED, read_info
+from midframe.networks import read_info
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided
+from midframe.networks.registry import SHIPPED
 
 FILE = SHIPPED / "default.safetensors"
 LARGEST = 10_000_000
@@ -61,7 +62,7 @@ def test_the_file_is_small_and_in_half_precision() -> None:
 def test_it_is_a_trained_network_for_any_time(default: InterpolationNetwork) -> None:
     assert isinstance(default, Guided)
     assert default.any_time
-    assert not default.averages
+    assert not default.is_untrained_average
     assert not default.training
     assert all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in default.parameters())
 

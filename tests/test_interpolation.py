@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import midframe
 from midframe.errors import SettingError
 from midframe.networks.base import InterpolationNetwork
-from midframe.shader import DEFAULT
+from midframe.shader import DEFAULT_PRESET
 
 
 class Painter(InterpolationNetwork):
@@ -113,7 +113,7 @@ def test_the_shader_keeps_what_stands_still() -> None:
     second[:, 96:] = random("uint8", 96, 32, 3, seed=1)
     shaded = midframe.interpolate(first, second, 0.25, network=Painter(0.1, 0.2, 0.3))
     plain = midframe.interpolate(first, second, 0.25, network=Painter(0.1, 0.2, 0.3), shader="off")
-    still = np.s_[:, : 96 - DEFAULT.radius]
+    still = np.s_[:, : 96 - DEFAULT_PRESET.radius]
     np.testing.assert_array_equal(shaded[still], first[still])
     np.testing.assert_array_equal(shaded[:, 100:], plain[:, 100:])
     assert (plain[still] != first[still]).any()

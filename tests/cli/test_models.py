@@ -34,7 +34,7 @@ def test_fetching_says_where_the_file_is(here: Command, tmp_path: Path, monkeypa
     mirror = tmp_path / "thing.pth"
     mirror.write_bytes(b"weights")
     checksum = hashlib.sha256(b"weights").hexdigest()
-    monkeypatch.setitem(fetch.REMOTES, "thing", fetch.Remote("http://127.0.0.1:9/thing.pth", checksum, ""))
+    monkeypatch.setitem(fetch.REMOTE_FILES, "thing", fetch.RemoteFile("http://127.0.0.1:9/thing.pth", checksum, ""))
     ran = here("models", "fetch", "thing", "--from", mirror.as_uri())
     place = tmp_path / "home" / "models" / "thing.pth"
     assert (ran.returncode, ran.stdout) == (0, "")

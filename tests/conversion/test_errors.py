@@ -203,7 +203,7 @@ def test_a_writer_that_throws(
     assert not list(out.parent.iterdir())
 
 
-@pytest.mark.parametrize("stage", ["make.Maker.frames", "pairs.pairs", "verify.verify_film"])
+@pytest.mark.parametrize("stage", ["make.Renderer.frames", "pairs.pairs", "verify.verify_film"])
 def test_a_stage_that_throws(
     stage: str, film_factory: Callable[..., Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +231,7 @@ def test_a_fault_of_midframe_itself(film_factory: Callable[..., Path], out: Path
 import midframe.conversion.render as m
 def broken(self, pair):
     raise ArithmeticError("two and two")
-m.Maker._made = broken
+m.Renderer._interpolate = broken
 """
     film = film_factory()
     result = run("convert", film, out, "--network", "average", patch=patch)

@@ -17,8 +17,9 @@ from films import Film, picture, planes, read_frames, rgb_of
 from made_frames import Noise, Shift, largest, make, use
 from midframe import networks
 from midframe.conversion import convert
-from midframe.conversion.render import Maker, choose_device
+from midframe.conversion.render import Renderer
 from midframe.conversion.settings import Settings
+from midframe.device import choose_device
 from midframe.errors import DeviceError, SettingError, WeightsError
 from midframe.networks.average import Average
 from midframe.networks.base import InterpolationNetwork
@@ -151,17 +152,17 @@ def test_many_frames_between_two_are_made_one_by_one(monkeypatch: pytest.MonkeyP
 
 
 def test_names_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    maker = Maker(Settings(network="average", device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
+    maker = Renderer(Settings(network="average", device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
     assert {**maker.names, "backend": ""} == {"network": "average", "shader": "off", "backend": "", "device": "cpu"}
     two = Timeline(Fraction(0), Fraction(0), factor=2)
     assert maker.warnings(two) == [
         "the made frames are averages of their neighbours: average moves nothing; default is trained"
     ]
-    maker = Maker(Settings(network="guided", device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
+    maker = Renderer(Settings(network="guided", device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
     assert maker.warnings(two) == [
         "the made frames are averages of their neighbours: guided is untrained; default is trained"
     ]
-    maker = Maker(Settings(device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
+    maker = Renderer(Settings(device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
     assert maker.warnings(two) == []
     assert (maker.names["network"], maker.names["shader"]) == ("guided", "amplified")
 
@@ -169,7 +170,7 @@ def test_names_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
         any_time = False
 
     use(monkeypatch, Middle())
-    maker = Maker(Settings(device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
+    maker = Renderer(Settings(device="cpu"), LAYOUT, COLOUR, (LAYOUT, COLOUR))
     assert maker.names["shader"] != "off"
     said = {
         factor: " ".join(maker.warnings(Timeline(Fraction(0), Fraction(0), factor=factor))) for factor in (2, 3, 4, 8)
@@ -218,7 +219,7 @@ def test_wrong_names() -> None:
         ({"device": "cuda:99"}, DeviceError),
     ):
         with pytest.raises(error) as caught:
-            Maker(Settings(**wishes), LAYOUT, COLOUR, (LAYOUT, COLOUR))  # type: ignore[arg-type]
+            Renderer(Settings(**wishes), LAYOUT, COLOUR, (LAYOUT, COLOUR))  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
     assert choose_device("cpu") == torch.device("cpu")
 
@@ -227,4 +228,4 @@ def test_threads_of_torch_are_left_alone() -> None:
     before = torch.get_num_threads()
     make(LAYOUT, colour_of_stream(LAYOUT, height=48, codec="h264"), frames_of(LAYOUT, 1), frames_of(LAYOUT, 2))
     assert torch.get_num_threads() == before
-    assert networks.load("average").averages
+    assert networks.load("average").is_untrained_average

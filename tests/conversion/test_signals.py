@@ -43,7 +43,7 @@ m._Reading.decode = decode
 """,
     "network": f"""
 import midframe.conversion.render as m
-old = m.Maker._made
+old = m.Renderer._interpolate
 count = 0
 def made(self, pair):
     global count
@@ -51,7 +51,7 @@ def made(self, pair):
     if count == 4:
         {SLEEP}
     return old(self, pair)
-m.Maker._made = made
+m.Renderer._interpolate = made
 """,
     "open": f"""
 import midframe.conversion.job as m
@@ -168,7 +168,7 @@ def test_a_signal_while_a_pipe_gives_nothing(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_while_one_picture_is_made(tmp_path: Path) -> None:
+def test_a_signal_while_one_picture_is_interpolate(tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("a.png", "b.png"):

@@ -15,14 +15,14 @@ from films import Film, planes_of
 from made_frames import Noise, Planes, disturbed, largest, make, use
 from midframe.conversion import convert
 from midframe.networks.base import InterpolationNetwork
-from midframe.shader import DEFAULT
+from midframe.shader import DEFAULT_PRESET
 from midframe.video.colour import Colour
 from midframe.video.frame import Layout, planar_layout
 from midframe.video.probe import probe
 from midframe.video.reader import ReadReport, read_frames
 
 WIDTH, HEIGHT = 128, 96
-REACH = DEFAULT.radius + 4
+REACH = DEFAULT_PRESET.radius + 4
 """How far from motion pixels may change: the shader's blur, and what interpolated chroma reaches beyond a pixel."""
 
 FORMATS = ["yuv420p", "yuv420p10le", "yuv422p", "yuv422p10le", "yuv444p", "yuv420p12le", "gray", "gbrp"]
@@ -120,7 +120,7 @@ def test_still_part_right_up_to_the_radius(name: str, monkeypatch: pytest.Monkey
     edge = first[1].shape[1] * 2 // 3 << layout.shift_x  # what moves begins here, in pixels
     for frame in make(layout, colour, first, second):
         for k, (mine, true) in enumerate(zip(frame.planes, first, strict=True)):
-            still = (edge - DEFAULT.radius) >> (layout.shift_x if k else 0)
+            still = (edge - DEFAULT_PRESET.radius) >> (layout.shift_x if k else 0)
             assert np.abs(mine.astype(int) - true)[:, :still].max() <= 1
 
 

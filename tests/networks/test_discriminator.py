@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from midframe.errors import SettingError
-from midframe.networks.discriminator import BASE, Discriminator, base_channels, choose_base
-from midframe.networks.vgg import LAYERS, Vgg19, random_vgg19
+from midframe.networks.discriminator import BASE_LAYER, Discriminator, layer_channels
+from midframe.networks.vgg import LAYERS, Vgg19, choose_layer, random_vgg19
 from midframe.training.train.losses import adversarial_loss, discriminator_loss
 
 
@@ -52,7 +52,7 @@ def test_dropout_is_there_in_training_only() -> None:
 
 
 def test_scaled_it_does_not_mind_how_large_activations_are() -> None:
-    discriminator, features = small(scaled=True).eval(), torch.randn(4, 512, 7, 7).relu()
+    discriminator, features = small(normalise_input=True).eval(), torch.randn(4, 512, 7, 7).relu()
     logits = discriminator(features)
     assert torch.allclose(discriminator(features * 700), logits, atol=1e-5)
     factors = torch.tensor([1.0, 10.0, 0.1, 400.0]).view(4, 1, 1, 1)
@@ -61,22 +61,24 @@ def test_scaled_it_does_not_mind_how_large_activations_are() -> None:
 
 
 def test_a_base_by_name_and_its_channels(vgg: Vgg19, caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_base(vgg) == BASE == "pool5"
+    assert choose_layer(vgg, BASE_LAYER) == BASE_LAYER == "pool5"
     features = vgg(torch.rand(1, 3, 32, 32) * 255, LAYERS)
-    assert {layer: base_channels(layer) for layer in LAYERS} == {layer: f.shape[1] for layer, f in features.items()}
+    assert {layer: layer_channels(layer) for layer in LAYERS} == {layer: f.shape[1] for layer, f in features.items()}
     with pytest.raises(SettingError, match="no layer 'fc6'"):
-        base_channels("fc6")
+        layer_channels("fc6")
     short = Vgg19({k: v for k, v in state_of(vgg).items() if int(k.split(".")[1]) <= 16}, "caffe")
     with caplog.at_level(logging.WARNING, "midframe"):
-        assert choose_base(short) == "pool3"
+        assert choose_layer(short, BASE_LAYER) == "pool3"
     assert "do not reach pool5; pool3 is taken instead" in caplog.text
-    assert choose_base(short, "relu2_1") == "relu2_1"
+    assert choose_layer(short, "relu2_1") == "relu2_1"
 
 
 @pytest.mark.parametrize("base", ["pool5", "pool3", "relu2_2"])
 def test_gradients_go_through_vgg_to_the_picture_and_never_into_its_weights(vgg: Vgg19, base: str) -> None:
     before = {name: tensor.clone() for name, tensor in vgg.state_dict().items()}
-    discriminator = Discriminator(base_channels(base), scaled=base != BASE, width=16, dense=8, dropout=0.0)
+    discriminator = Discriminator(
+        layer_channels(base), normalise_input=base != BASE_LAYER, width=16, dense=8, dropout=0.0
+    )
     made = (torch.rand(1, 3, 64, 64) * 255).requires_grad_()
     adversarial_loss(discriminator(vgg(made, (base,))[base])).backward()
     assert made.grad is not None
@@ -93,7 +95,7 @@ def test_a_step_of_the_discriminator_leaves_what_made_the_frames_alone(vgg: Vgg1
     discriminator = small(dropout=0.0)
     factor = torch.ones(1, requires_grad=True)  # stands for the network
     made, true = torch.rand(1, 3, 32, 32) * 255 * factor, torch.rand(1, 3, 32, 32) * 255
-    logits = [discriminator(vgg(picture, (BASE,))[BASE]) for picture in (true, made.detach())]
+    logits = [discriminator(vgg(picture, (BASE_LAYER,))[BASE_LAYER]) for picture in (true, made.detach())]
     discriminator_loss(*logits).backward()
     assert factor.grad is None
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in discriminator.parameters())

@@ -12,7 +12,7 @@ import pytest
 
 from midframe.errors import InputError, OutputError, SettingError
 from midframe.networks import fetch as fetching
-from midframe.networks.fetch import Remote, data_folder, fetch, place_of
+from midframe.networks.fetch import RemoteFile, data_folder, fetch, local_path
 
 CONTENT = bytes(range(256)) * 10_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -52,7 +52,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{running.server_port}"
-    monkeypatch.setitem(fetching.REMOTES, "thing", Remote(f"{address}/good.bin", SHA256[:8], "for tests"))
+    monkeypatch.setitem(fetching.REMOTE_FILES, "thing", RemoteFile(f"{address}/good.bin", SHA256[:8], "for tests"))
     yield running
     running.shutdown()
     running.server_close()
@@ -70,7 +70,7 @@ def left(tmp_path: Path) -> list[str]:
 def test_a_file_is_fetched_once_with_progress(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     path = fetch("thing", progress=lambda done, total: told.append((done, total)))
-    assert path == place_of("thing") == tmp_path / "home" / "models" / "good.bin"
+    assert path == local_path("thing") == tmp_path / "home" / "models" / "good.bin"
     assert path.read_bytes() == CONTENT
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _ in told] == sorted({done for done, _ in told})
@@ -80,8 +80,8 @@ def test_a_file_is_fetched_once_with_progress(server: Server, tmp_path: Path) ->
 
 
 def test_a_damaged_file_that_lies_there_is_fetched_again(server: Server) -> None:
-    place_of("thing").parent.mkdir(parents=True)
-    place_of("thing").write_bytes(b"half")
+    local_path("thing").parent.mkdir(parents=True)
+    local_path("thing").write_bytes(b"half")
     assert fetch("thing").read_bytes() == CONTENT
     assert server.asked == 1
 
@@ -104,7 +104,7 @@ def test_what_is_wrong_or_broken_off_is_not_kept(server: Server, tmp_path: Path,
 def test_without_a_network_the_place_to_put_the_file_is_said(server: Server, tmp_path: Path) -> None:
     server.server_close()
     server.shutdown()
-    with pytest.raises(InputError, match=f"put the file at {place_of('thing')} yourself"):
+    with pytest.raises(InputError, match=f"put the file at {local_path('thing')} yourself"):
         fetch("thing", timeout=5)
     assert left(tmp_path) == []
 
@@ -114,7 +114,7 @@ def test_from_a_file_and_from_no_address(server: Server, tmp_path: Path) -> None
     mirror.write_bytes(CONTENT)
     assert fetch("thing", url=mirror.as_uri()).read_bytes() == CONTENT
     assert server.asked == 0
-    place_of("thing").unlink()
+    local_path("thing").unlink()
     for wrong in ((tmp_path / "absent").as_uri(), "nowhere"):
         with pytest.raises(InputError, match="cannot be fetched"):
             fetch("thing", url=wrong)
@@ -156,6 +156,6 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_the_published_vgg19_is_named_by_its_checksum() -> None:
-    remote = fetching.REMOTES["vgg19"]
+    remote = fetching.REMOTE_FILES["vgg19"]
     assert remote.url == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-    assert remote.file == f"vgg19-{remote.sha256}.pth"
+    assert remote.file_name == f"vgg19-{remote.sha256}.pth"

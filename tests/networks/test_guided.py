@@ -16,11 +16,17 @@ from torch import Tensor
 from films.scenes import texture
 from midframe.errors import SettingError
 from midframe.flow import estimate_flow
-from midframe.networks.base import mean_at, pad, unpad
-from midframe.networks.guided import CONTRAST, FASTER, GAIN, Guided, depth_for
+from midframe.networks.base import pad, unpad, weighted_mean
+from midframe.networks.guided import Guided, recursion_depth
+from midframe.networks.guided.layers import LEARNING_RATE_MULTIPLIER, OUTPUT_SCALE
+from midframe.networks.guided.network import DIFFERENCE_SCALE
 from midframe.ops import warp
 
-SMALL = {"features": (16, 16, 16, 16), "hidden": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)}
+SMALL = {
+    "feature_channels": (16, 16, 16, 16),
+    "decoder_channels": (16, 16, 16, 16),
+    "decoder_convolutions": (1, 1, 1, 1),
+}
 """Settings of a network of a few thousand weights."""
 
 
@@ -35,7 +41,7 @@ def awake(network: Guided, size: float = 0.3, seed: int = 0) -> Guided:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for decoder in network.decoders:
-            weight = decoder.head.weight
+            weight = decoder.output.weight
             weight.normal_(0, size / math.sqrt(weight[0].numel()), generator=generator)
     return network.eval()
 
@@ -57,9 +63,9 @@ def test_untrained_it_is_the_weighted_mean(untrained: Guided, size: tuple[int, i
     times = torch.tensor([time])
     with torch.inference_mode():
         made = untrained(first, second, times)
-    torch.testing.assert_close(made, mean_at(first, second, times), atol=1e-6, rtol=0)
-    assert untrained.averages
-    assert not awake(Guided(**SMALL)).averages
+    torch.testing.assert_close(made, weighted_mean(first, second, times), atol=1e-6, rtol=0)
+    assert untrained.is_untrained_average
+    assert not awake(Guided(**SMALL)).is_untrained_average
 
 
 def test_parameter_count(untrained: Guided) -> None:
@@ -82,17 +88,17 @@ def test_a_known_motion_is_followed_at_every_time() -> None:
     network = Guided(**SMALL, precision="float32").eval()
     across, down = 0.25, -0.125  # of the coarsest level's pixels: 4 and -2 of the picture's, to each side
     with torch.no_grad():
-        network.decoders[3].head.bias.copy_(torch.tensor([-across, -down, across, down, 0]) / GAIN)
+        network.decoders[3].output.bias.copy_(torch.tensor([-across, -down, across, down, 0]) / OUTPUT_SCALE)
     first, second = frames(64, 64)
     for time in (0.25, 0.5, 0.8):
         times = torch.tensor([time])
         with torch.inference_mode():
-            levels = network.forward_levels(first, second, times)
+            levels = network.predict(first, second, times)
         motion = torch.tensor([16 * across, 16 * down]).view(1, 2, 1, 1).expand(1, 2, 64, 64)
         brought = warp(first, -2 * time * motion), warp(second, 2 * (1 - time) * motion)
-        torch.testing.assert_close(levels.frame, mean_at(*brought, times), atol=1e-5, rtol=0)
+        torch.testing.assert_close(levels.frame, weighted_mean(*brought, times), atol=1e-5, rtol=0)
         torch.testing.assert_close(levels.warped, torch.stack(brought, 1), atol=1e-5, rtol=0)
-        for level, pixel in zip(levels.motions, (16, 8, 4, 2), strict=True):
+        for level, pixel in zip(levels.flows, (16, 8, 4, 2), strict=True):
             expected = torch.cat((-2 * time * motion, 2 * (1 - time) * motion), 1)[..., :1, :1] / pixel
             torch.testing.assert_close(level, expected.expand_as(level))
 
@@ -104,23 +110,23 @@ def test_the_alignment_is_taken_as_far_as_the_number_says(depth: int) -> None:
     first, second = drawn(0, motions), drawn(1, motions)
     found = estimate_flow(first, second, times)
     read: list[Tensor] = []
-    network.decoders[0].enter.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    network.decoders[0].read_costs.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     for share in (0.5, 1.0):
         with torch.inference_mode():
-            network.alignment.fill_(share / FASTER)
-            levels = network.forward_levels(first, second, times, depth=depth)
+            network.initial_flow_scale.fill_(share / LEARNING_RATE_MULTIPLIER)
+            levels = network.predict(first, second, times, depth=depth)
         t = times.view(2, 1, 1, 1)
         expected = torch.cat((-2 * t * found, 2 * (1 - t) * found), 1) * share
-        torch.testing.assert_close(levels.motions[-1], expected)
+        torch.testing.assert_close(levels.flows[-1], expected)
         coarsest = torch.nn.functional.avg_pool2d(expected, 8 << (depth - 1)) / (8 << (depth - 1))
-        torch.testing.assert_close(levels.motions[0], coarsest, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(levels.flows[0], coarsest, atol=1e-5, rtol=1e-4)
         # The finest decoder reads how far the frames that are now together are still apart.
         apart = torch.nn.functional.pixel_unshuffle(levels.warped[:, 0] - levels.warped[:, 1], 2)
-        torch.testing.assert_close(read[-1][:, -12:], CONTRAST * apart, atol=1e-5, rtol=0)
-    assert not network.averages
+        torch.testing.assert_close(read[-1][:, -12:], DIFFERENCE_SCALE * apart, atol=1e-5, rtol=0)
+    assert not network.is_untrained_average
     for k, at in enumerate(times.tolist()):
         wanted = drawn(at, motions)[k, :, 8:-8, 8:-8]
-        mean = mean_at(first, second, times)[k, :, 8:-8, 8:-8]
+        mean = weighted_mean(first, second, times)[k, :, 8:-8, 8:-8]
         assert psnr(levels.frame[k, :, 8:-8, 8:-8], wanted) > psnr(mean, wanted) + 3
 
 
@@ -128,7 +134,7 @@ def test_types_of_frames_and_times_however_they_lie() -> None:
     network = awake(Guided(**SMALL, precision="float32"))
     first, second = frames(32, 48)
     with torch.inference_mode():
-        network.alignment.fill_(1 / FASTER)
+        network.initial_flow_scale.fill_(1 / LEARNING_RATE_MULTIPLIER)
         made = network(first, second, torch.tensor([0.25]))
         for time in (torch.tensor(0.25), torch.full((4,), 0.25)[::4]):
             assert torch.equal(network(first, second, time), made)
@@ -143,23 +149,23 @@ def test_levels(depth: int) -> None:
     network = awake(Guided(**SMALL, taps=7))
     first, second = frames(70, 90, batch=2)
     with torch.inference_mode():
-        levels = network.forward_levels(first, second, torch.tensor([0.4, 0.6]), depth=depth)
+        levels = network.predict(first, second, torch.tensor([0.4, 0.6]), depth=depth)
     block = 16 << (depth - 1)
     height, width = -(-70 // block) * block, -(-90 // block) * block
     sizes = [(height >> k, width >> k) for k in range(3 + depth, 0, -1)]
     assert levels.frame.shape == (2, 3, 70, 90)
-    assert [tuple(m.shape) for m in levels.motions] == [(2, 4, *size) for size in sizes]
-    assert [tuple(m.shape) for m in levels.blends] == [(2, 1, *size) for size in sizes]
+    assert [tuple(m.shape) for m in levels.flows] == [(2, 4, *size) for size in sizes]
+    assert [tuple(m.shape) for m in levels.visibilities] == [(2, 1, *size) for size in sizes]
     assert levels.warped.shape == (2, 2, 3, height, width)
     assert levels.vertical.shape == levels.horizontal.shape == (2, 2, 7, *sizes[-1])
 
 
 def test_depth_grows_with_the_picture() -> None:
-    assert [depth_for(*size) for size in ((16, 16), (720, 1280), (1920, 1080), (2160, 4096))] == [1, 1, 2, 3]
+    assert [recursion_depth(*size) for size in ((16, 16), (720, 1280), (1920, 1080), (2160, 4096))] == [1, 1, 2, 3]
 
 
 def test_weights_of_a_pixel_add_up_to_one() -> None:
-    levels = awake(Guided(**SMALL), size=3).forward_levels(*frames(32, 32), torch.tensor([0.5]))
+    levels = awake(Guided(**SMALL), size=3).predict(*frames(32, 32), torch.tensor([0.5]))
     ones = torch.ones(1, 1, 16, 16)
     torch.testing.assert_close(levels.vertical.sum((1, 2)), ones[:, 0])
     torch.testing.assert_close(levels.horizontal.sum(2), ones.expand(1, 2, 16, 16))
@@ -201,15 +207,17 @@ def test_odd_sizes_are_those_of_the_padded_picture() -> None:
 def test_a_picture_within_a_larger_one() -> None:
     """Shifted by a multiple of 16 they agree in float64, as far from the edges as the network sees."""
     torch.manual_seed(3)
-    network = Guided(**{**SMALL, "blocks": (0, 0, 0, 0)}, inner=(0, 0, 0, 0), radii=(1, 1, 1, 1), taps=3)
+    none, one = (0, 0, 0, 0), (1, 1, 1, 1)
+    shape = {**SMALL, "encoder_convolutions": none, "decoder_convolutions": none, "search_radii": one}
+    network = Guided(**shape, taps=3)
     network = awake(network, size=1).double()
     generator = torch.Generator().manual_seed(4)
     first, second = torch.rand(2, 1, 3, 480, 480, generator=generator, dtype=torch.float64)
     times = torch.tensor([0.4], dtype=torch.float64)
     with torch.inference_mode():
-        levels = network.forward_levels(first, second, times)
+        levels = network.predict(first, second, times)
         inner = network(first[:, :, 32:448, 48:464], second[:, :, 32:448, 48:464], times)
-    assert levels.motions[-1].abs().max() > 0.05
+    assert levels.flows[-1].abs().max() > 0.05
     far = 192
     one, other = levels.frame[:, :, 32:448, 48:464], inner
     torch.testing.assert_close(one[..., far:-far, far:-far], other[..., far:-far, far:-far], atol=1e-10, rtol=0)
@@ -233,11 +241,11 @@ def test_every_weight_is_learnt() -> None:
     network = awake(Guided(**SMALL)).train()
     network(*frames(64, 64), torch.tensor([0.4])).square().mean().backward()
     for name, parameter in network.named_parameters():
-        if not name.startswith("decoders.3.carry"):  # which is read from depth 2 on
+        if not name.startswith("decoders.3.read_coarser"):  # which is read from depth 2 on
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
     network.zero_grad()
-    network.forward_levels(*frames(64, 64), torch.tensor([0.4]), depth=2).frame.square().mean().backward()
+    network.predict(*frames(64, 64), torch.tensor([0.4]), depth=2).frame.square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
@@ -259,15 +267,23 @@ def test_its_settings_build_it_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("setting", "message"),
     [
-        {"taps": 4}, {"taps": 53}, {"taps": 5.0}, {"features": (16, 16)}, {"hidden": "1111"}, {"blocks": (0, 0, 0, -1)},
-        {"features": (16, 16, 16, 10**9)}, {"radii": (1, 1, 1, 99)}, {"depth": 0}, {"precision": "float8"},
+        pytest.param({"taps": 4}, "taps must be odd; got 4", id="even taps"),
+        pytest.param({"taps": 53}, "taps is a whole number from 1 to 51; got 53", id="too many taps"),
+        pytest.param({"taps": 5.0}, r"taps is a whole number from 1 to 51; got 5\.0", id="taps as a float"),
+        pytest.param({"feature_channels": (16, 16)}, "feature_channels is four whole numbers", id="two levels"),
+        pytest.param({"decoder_channels": "1111"}, "decoder_channels is four whole numbers", id="a string"),
+        pytest.param({"decoder_convolutions": (0, 0, 0, -1)}, "from 0 to 32; got -1", id="a negative number"),
+        pytest.param({"feature_channels": (16, 16, 16, 10**9)}, "from 1 to 1024", id="too many channels"),
+        pytest.param({"search_radii": (1, 1, 1, 99)}, "search_radii is a whole number from 1 to 8", id="large radius"),
+        pytest.param({"depth": 0}, "depth is a whole number from 1 to 6", id="no depth"),
+        pytest.param({"precision": "float8"}, "precision is auto, float32 or bfloat16", id="unknown precision"),
     ],
-)  # fmt: skip
-def test_settings_that_cannot_be_meant(wrong: dict[str, object]) -> None:
-    with pytest.raises(SettingError):
-        Guided(**wrong)  # type: ignore[arg-type]
+)
+def test_invalid_settings_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Guided(**setting)  # type: ignore[arg-type]
 
 
 def learn(network: Guided, steps: int, rate: float, triplet: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -277,9 +293,9 @@ def learn(network: Guided, steps: int, rate: float, triplet: tuple[Tensor, Tenso
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
     both = torch.stack((first, second), 1).flatten(0, 1)
     for _ in range(steps):
-        levels = network.forward_levels(first, second, torch.tensor([0.5]))
+        levels = network.predict(first, second, torch.tensor([0.5]))
         loss = (levels.frame - middle).square().add(1e-6).sqrt().mean()
-        for motion in levels.motions:
+        for motion in levels.flows:
             pixel = first.shape[-1] // motion.shape[-1]
             small = torch.nn.functional.avg_pool2d(both, pixel)
             wanted = torch.nn.functional.avg_pool2d(middle, pixel).repeat_interleave(2, 0)
@@ -312,7 +328,7 @@ def test_other_times_than_it_was_trained_on() -> None:
         made = made[..., 8:-8, 8:-8]
         times = (0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
         near = {at: psnr(made, drawn(at, motions)[..., 8:-8, 8:-8]) for at in times}
-        mean = mean_at(first, second, torch.tensor([time]))[..., 8:-8, 8:-8]
+        mean = weighted_mean(first, second, torch.tensor([time]))[..., 8:-8, 8:-8]
         assert max(near, key=lambda at: near[at]) == time, near
         assert near[time] > psnr(mean, drawn(time, motions)[..., 8:-8, 8:-8]) + 3
 

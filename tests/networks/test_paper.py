@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from midframe.errors import SettingError
 from midframe.networks import load
 from midframe.networks.initialisation import convolution_aware_, initialise
-from midframe.networks.paper import CHANNELS, DILATED_TAPS, Head, Paper
+from midframe.networks.paper import CHANNELS, DILATED_TAPS, KernelHead, Paper
 
 HALF = torch.tensor([0.5])
 
@@ -59,7 +59,7 @@ def test_shapes_at_every_level(untrained: Paper, size: tuple[int, int]) -> None:
         **{f"encoder {k}": level for k, level in enumerate(untrained.encoder)},
         **{f"decoder {k}": level for k, level in enumerate(untrained.decoder)},
         **{f"up {k}": level for k, level in enumerate(untrained.after_upsampling)},
-        **{name: part for name, part in untrained.named_modules() if isinstance(part, Head)},
+        **{name: part for name, part in untrained.named_modules() if isinstance(part, KernelHead)},
     }
     hooks = [
         module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, tuple(out.shape)))
@@ -184,8 +184,8 @@ def test_bfloat16_stays_near_float32(at_random: Paper) -> None:
 
 
 def test_it_says_whether_it_only_averages(untrained: Paper, at_random: Paper) -> None:
-    assert untrained.averages
-    assert not at_random.averages
+    assert untrained.is_untrained_average
+    assert not at_random.is_untrained_average
 
 
 def test_settings_build_it_again() -> None:

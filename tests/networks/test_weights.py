@@ -17,14 +17,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from midframe import networks
 from midframe.errors import OutputError, SettingError, WeightsError
-from midframe.networks import load, load_weights, models, read_info
+from midframe.networks import list_models, load, load_weights, read_info, registry
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided
 from midframe.networks.weights import FORMAT, save_weights
 
-SMALL = {"features": (16, 16, 16, 16), "hidden": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)}
+SMALL = {
+    "feature_channels": (16, 16, 16, 16),
+    "decoder_channels": (16, 16, 16, 16),
+    "decoder_convolutions": (1, 1, 1, 1),
+}
 SAID = {"training": {"steps": 100, "psnr": 31.5}, "licence": "CC0-1.0", "data": "drawn films"}
 
 
@@ -32,7 +35,7 @@ def small(seed: int = 0) -> Guided:
     torch.manual_seed(seed)
     network = Guided(**SMALL, taps=7)
     for decoder in network.decoders:
-        torch.nn.init.normal_(decoder.head.weight, 0, 0.05)
+        torch.nn.init.normal_(decoder.output.weight, 0, 0.05)
     return network.eval()
 
 
@@ -143,7 +146,7 @@ def test_another_programs_safetensors(tmp_path: Path) -> None:
         ({"settings": "[" * 100_000}, "settings is no JSON"),
         ({"settings": "[1]"}, "JSON list"),
         ({"settings": '{"taps": 8}'}, "taps must be odd"),
-        ({"settings": '{"hidden": [1000000000, 1, 1, 1]}'}, "hidden is a whole number"),
+        ({"settings": '{"decoder_channels": [1000000000, 1, 1, 1]}'}, "decoder_channels is a whole number"),
         ({"settings": '{"import": "os"}'}, "does not know"),
         ({"licence": None}, "does not say its licence"),
         ({"training": "nan and so on"}, "training is no JSON"),
@@ -157,7 +160,7 @@ def test_metadata_that_is_wrong(kept: Path, tmp_path: Path, metadata: dict[str, 
     assert "\n" not in str(caught.value)
 
 
-HEAD = "decoders.0.head.weight"
+HEAD = "decoders.0.output.weight"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_weights_that_cannot_be_kept(tmp_path: Path) -> None:
     for value in (float("nan"), 1e6):  # the second is beyond float16
         network = small()
         with torch.no_grad():
-            network.decoders[0].head.bias.fill_(value)
+            network.decoders[0].output.bias.fill_(value)
         with pytest.raises(WeightsError, match="not finite"):
             save_weights(network, path, **SAID)
     with pytest.raises(SettingError, match="JSON"):
@@ -223,12 +226,12 @@ def test_names() -> None:
     with pytest.raises(SettingError, match="no network or weights file 'sepconv'"):
         load("sepconv")
     for name in ("average", "guided"):
-        assert load(name).averages
+        assert load(name).is_untrained_average
 
 
 def test_models(kept: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(networks, "SHIPPED", tmp_path)
-    untrained = {model.name: model for model in models()}
+    monkeypatch.setattr(registry, "SHIPPED", tmp_path)
+    untrained = {model.name: model for model in list_models()}
     assert list(untrained) == ["average", "paper", "guided"]
     with pytest.raises(SettingError, match="no network or weights file 'default'"):
         load()
@@ -238,13 +241,13 @@ def test_models(kept: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     (tmp_path / "anime.safetensors").write_bytes(kept.read_bytes())
     (tmp_path / "default.safetensors").write_bytes(kept.read_bytes())
     (tmp_path / "natural.safetensors").write_bytes(kept.read_bytes())
-    shipped = {model.name: model for model in models()}
+    shipped = {model.name: model for model in list_models()}
     assert list(shipped) == ["default", "anime", "natural", "average", "paper", "guided"]
     assert shipped["default"].trained
     assert shipped["default"].network == "guided"
     assert shipped["default"].weights == read_info(tmp_path / "default.safetensors")
     for name in ("default", "natural"):
-        assert not load(name).averages
+        assert not load(name).is_untrained_average
 
 
 def test_the_papers_network_is_kept_too(tmp_path: Path) -> None:

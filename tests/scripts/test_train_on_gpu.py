@@ -157,7 +157,7 @@ def test_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:
     done = run(pack / "pieces.py", "join", out, "--out", tmp_path / "joined")
     assert done.returncode == 0, done.stderr
     network = midframe.load(tmp_path / "joined" / "weights.safetensors")
-    assert network.settings["features"] == [8, 8, 8, 8]
+    assert network.settings["feature_channels"] == [8, 8, 8, 8]
     frames = [torch.rand(3, 32, 40) for _ in range(2)]
     made = torch.as_tensor(midframe.interpolate(*frames, network=network, shader="off"))
     assert made.shape == (3, 32, 40)

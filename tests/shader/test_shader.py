@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from midframe.errors import OutputError, SettingError
-from midframe.shader import DEFAULT, PRESETS, apply, blend_map, made_share, preset_named
+from midframe.shader import DEFAULT_PRESET, PRESETS, apply_shader, blend_map, find_preset, prediction_weight
 from midframe.shader.maps import shader_maps, write_maps
 
 NUMBERS = {"paper": (2.0, 6.0, None), "amplified": (2.0, 8.1, (32.0, 8.0))}
@@ -95,7 +95,7 @@ def test_shader_is_algorithm_1(name: str, time: float, bits: int) -> None:
     expected = shade_by_numpy(made * scale, first * scale, second * scale, time, name)
     frames = [to_tensor(codes, bits) for codes in (made, first, second)]
     blend = blend_map(frames[1], frames[2], PRESETS[name])
-    got = apply(*frames, time, blend, PRESETS[name])
+    got = apply_shader(*frames, time, blend, PRESETS[name])
     np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy() * 255, expected, atol=0.02)
 
 
@@ -124,7 +124,7 @@ def test_a_still_region_comes_out_exactly(name: str) -> None:
     blend = blend_map(first, second, PRESETS[name])
     assert torch.equal(blend[..., :30], torch.zeros(1, 1, 48, 30)), "nothing moves within the radius"
     for time in (0.5, 0.3, torch.tensor([0.7])):
-        shown = apply(made, first, second, time, blend, PRESETS[name])
+        shown = apply_shader(made, first, second, time, blend, PRESETS[name])
         assert torch.equal(shown[..., :30], first[..., :30])
         assert torch.equal(shown[..., 45:], made[..., 45:]), "what moves is the network's"
 
@@ -132,7 +132,7 @@ def test_a_still_region_comes_out_exactly(name: str) -> None:
 def test_each_sample_has_its_own_time() -> None:
     first, second, made = torch.rand(3, 2, 3, 16, 16)
     blend = torch.zeros(2, 1, 16, 16)
-    shown = apply(made, first, second, torch.tensor([0.25, 0.75]), blend)
+    shown = apply_shader(made, first, second, torch.tensor([0.25, 0.75]), blend)
     torch.testing.assert_close(shown[0], 0.75 * first[0] + 0.25 * second[0])
     torch.testing.assert_close(shown[1], 0.25 * first[1] + 0.75 * second[1])
 
@@ -143,7 +143,7 @@ def test_half_precision_frames_get_a_single_precision_map() -> None:
     got = blend_map(first.half(), second.half())
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, exact)
-    assert apply(first.half(), first.half(), second.half(), 0.5, got).dtype == torch.float16
+    assert apply_shader(first.half(), first.half(), second.half(), 0.5, got).dtype == torch.float16
 
 
 def test_inputs_are_left_alone() -> None:
@@ -151,7 +151,7 @@ def test_inputs_are_left_alone() -> None:
     kept = [frame.clone() for frame in (first, second, made)]
     blend = blend_map(first, second)
     kept_blend = blend.clone()
-    apply(made, first, second, 0.5, blend)
+    apply_shader(made, first, second, 0.5, blend)
     assert all(torch.equal(*pair) for pair in zip((first, second, made, blend), (*kept, kept_blend), strict=True))
 
 
@@ -161,13 +161,13 @@ def test_maps_are_those_used(name: str, tmp_path: Path) -> None:
     first, second = (to_tensor(codes, 8) for codes in film_pair(8))
     maps = shader_maps(first, second, preset)
     assert torch.equal(maps.blend, blend_map(first, second, preset))
-    assert torch.equal(maps.share, made_share(maps.blend, preset))
+    assert torch.equal(maps.prediction_weight, prediction_weight(maps.blend, preset))
     paths = write_maps(maps, tmp_path / "new" / "folder", "0007", preset)
     assert [path.name for path in paths] == [f"0007-{k}.png" for k in ("difference", "processed", "blend", "share")]
     pictures = [np.asarray(Image.open(path)) for path in paths]
     assert all(picture.shape == (40, 60) and picture.dtype == np.uint8 for picture in pictures)
     np.testing.assert_allclose(pictures[0], maps.difference[0, 0].numpy(), atol=0.51)
-    np.testing.assert_allclose(pictures[3], maps.share[0, 0].numpy() * 255, atol=0.51)
+    np.testing.assert_allclose(pictures[3], maps.prediction_weight[0, 0].numpy() * 255, atol=0.51)
     assert (pictures[2] == 255).any()
     assert (pictures[2] < 255).any()
 
@@ -180,7 +180,7 @@ def test_maps_that_cannot_be_written_are_an_output_error(tmp_path: Path) -> None
 
 
 def test_presets_by_name() -> None:
-    assert preset_named("default") is DEFAULT
-    assert all(preset_named(name) == replace(preset) for name, preset in PRESETS.items())
+    assert find_preset("default") is DEFAULT_PRESET
+    assert all(find_preset(name) == replace(preset) for name, preset in PRESETS.items())
     with pytest.raises(SettingError, match=r"'sharp'.*paper"):
-        preset_named("sharp")
+        find_preset("sharp")

@@ -1,4 +1,4 @@
-"""`midframe info`: this machine, a weights file, or a film."""
+"""The command `midframe info`: describes this machine, a weights file, or a film."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ def info(
 
     Without WHAT: versions, devices, and for each backend of the operators whether it runs here, and why not.
     """
-    if what is None:
-        data = _machine(device)
-    else:
-        shipped = None if Path(what).exists() else _shipped(what)
-        data = weights_json(shipped) if shipped else _weights(what) if what.endswith(".safetensors") else _film(what)
+    data = _describe_machine(device) if what is None else _describe_argument(what)
     if json:
         emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
     else:
@@ -40,7 +36,7 @@ def info(
 
 
 def weights_json(info: WeightsInfo) -> dict[str, Any]:
-    """What a weights file says about itself, as plain data."""
+    """Return the description of a weights file as data for JSON."""
     return {
         "weights": str(info.path),
         "format": info.format,
@@ -55,20 +51,27 @@ def weights_json(info: WeightsInfo) -> dict[str, Any]:
     }
 
 
-def _shipped(name: str) -> WeightsInfo | None:
-    """What the weights of that name in the package say, where there are any."""
-    from midframe.networks import models
+def _shipped_weights(name: str) -> WeightsInfo | None:
+    """Return the description of the shipped weights of this name, None if there are none."""
+    from midframe.networks import list_models
 
-    return next((model.weights for model in models() if model.name == name), None)
-
-
-def _weights(path: str) -> dict[str, Any]:
-    from midframe.networks.weights import read_info
-
-    return weights_json(read_info(path))
+    return next((model.weights for model in list_models() if model.name == name), None)
 
 
-def _machine(device: str) -> dict[str, Any]:
+def _describe_argument(name_or_path: str) -> dict[str, Any]:
+    """Describe shipped weights, a weights file or a film; a file is tried before a name of shipped weights."""
+    shipped = None if Path(name_or_path).exists() else _shipped_weights(name_or_path)
+    if shipped is not None:
+        return weights_json(shipped)
+    if name_or_path.endswith(".safetensors"):
+        from midframe.networks.weights import read_info
+
+        return weights_json(read_info(name_or_path))
+    return _describe_film(name_or_path)
+
+
+def _describe_machine(device: str) -> dict[str, Any]:
+    """Describe versions, the chosen device, and which backend of each operator runs on it."""
     import platform
     from importlib.metadata import version
 
@@ -76,7 +79,7 @@ def _machine(device: str) -> dict[str, Any]:
 
     import midframe.networks.guided  # noqa: F401 - it imports all operators, and only imported ones are reported
     from midframe import __version__
-    from midframe.conversion.render import choose_device
+    from midframe.device import choose_device
     from midframe.ops.dispatch import backend_availability, operator_availability
 
     chosen = choose_device(device)
@@ -95,7 +98,8 @@ def _machine(device: str) -> dict[str, Any]:
     }
 
 
-def _film(path: str) -> dict[str, Any]:
+def _describe_film(path: str) -> dict[str, Any]:
+    """Describe a film: container, picture, colour and streams."""
     from midframe.conversion.settings import Settings
     from midframe.conversion.source import open_source
     from midframe.conversion.summary import film_json
@@ -106,7 +110,7 @@ def _film(path: str) -> dict[str, Any]:
 
 
 def _print(data: dict[str, Any], indent: str = "") -> None:
-    """Plain data as lines, nested ones indented."""
+    """Print data for JSON as lines of text, nested data indented."""
     for key, value in data.items():
         if key == "operators":
             print(f"{indent}operators and the backends that run them, the one that auto takes first")

@@ -1,4 +1,4 @@
-"""`midframe models`: what makes frames; `midframe models fetch`: files of others that training uses."""
+"""The commands `midframe models`, which lists networks and weights, and `midframe models fetch`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def models(
     if context.invoked_subcommand is not None:
         return
     from midframe.cli.info import weights_json
-    from midframe.networks import models as known
+    from midframe.networks import list_models
 
     rows: list[dict[str, Any]] = [
         {
@@ -41,18 +41,19 @@ def models(
             "description": model.description,
             "weights": None if model.weights is None else weights_json(model.weights),
         }
-        for model in known()
+        for model in list_models()
     ]
     if json:
         emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
         return
     for row in rows:
         times = "any time" if row["any_time"] else "the middle only"
-        print(f"{row['name']:<10} {row['network']}, {_state(row['weights'])}, {times}. {row['description']}")
+        weights = _describe_weights(row["weights"])
+        print(f"{row['name']:<10} {row['network']}, {weights}, {times}. {row['description']}")
 
 
-def _state(weights: dict[str, Any] | None) -> str:
-    """Whether it is trained, and what its weights are, in a few words."""
+def _describe_weights(weights: dict[str, Any] | None) -> str:
+    """Describe the weights of a model in a few words: `untrained`, or their number and licence."""
     if weights is None:
         return "untrained"
     return f"trained ({weights['parameters'] / 1e6:.1f} million parameters, {weights['licence']})"
@@ -67,30 +68,32 @@ def fetch(
     json: Annotated[bool, _JSON] = False,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> None:
-    """Fetch a file that training uses, hold it against its checksum and keep it in the user's data folder.
+    """Fetch a file that training uses, check it against its checksum and keep it in the user's data folder.
 
     The folder is MIDFRAME_HOME, or midframe in XDG_DATA_HOME (~/.local/share).
     """
-    from midframe.networks.fetch import fetch as bring
+    from midframe.networks.fetch import fetch as download
 
-    path = bring(name, url=url, progress=_Said(name).show)
+    path = download(name, url=url, progress=_DownloadProgress(name).show)
     if json:
-        told = {"name": name, "path": str(path), "bytes": Path(path).stat().st_size}
-        emit({"schema": "midframe.models/1", "ok": True, "fetched": told}, to_stdout=True, path=None)
+        fetched = {"name": name, "path": str(path), "bytes": Path(path).stat().st_size}
+        emit({"schema": "midframe.models/1", "ok": True, "fetched": fetched}, to_stdout=True, path=None)
     else:
         say(f"{name} is at {path}")
 
 
-class _Said:
-    """Progress on standard error, a line now and then."""
+class _DownloadProgress:
+    """Progress of a download on standard error, one line every `INTERVAL` seconds."""
 
-    EVERY = 5.0
+    INTERVAL = 5.0
 
     def __init__(self, name: str) -> None:
-        self.name, self.last = name, time.monotonic()
+        self.name, self.last_shown = name, time.monotonic()
 
     def show(self, done: int, total: int | None) -> None:
+        """Print the megabytes downloaded so far, if the last line is old enough. total: None if unknown."""
         now = time.monotonic()
-        if now - self.last >= self.EVERY:
-            self.last = now
-            say(f"{self.name}: {done / 1e6:.0f}" + ("" if total is None else f" of {total / 1e6:.0f}") + " MB")
+        if now - self.last_shown >= self.INTERVAL:
+            self.last_shown = now
+            of_total = "" if total is None else f" of {total / 1e6:.0f}"
+            say(f"{self.name}: {done / 1e6:.0f}{of_total} MB")

@@ -54,7 +54,7 @@ def train(
     if not resume and config is None:
         raise SettingError("a run needs CONFIG: paper, repository, guided, or a TOML file; or --resume")
     chosen = None if config is None else _chosen(config, data, start, vgg, settings)
-    from midframe.conversion.render import choose_device
+    from midframe.device import choose_device
     from midframe.training.distributed import leads
     from midframe.training.train.loop import train as run
 

@@ -28,7 +28,7 @@ from midframe.video.reader import ReadReport
 from midframe.video.sink import Sink
 
 if TYPE_CHECKING:
-    from midframe.conversion.render import Maker
+    from midframe.conversion.render import Renderer
 
 log = logging.getLogger("midframe.convert")
 
@@ -233,12 +233,12 @@ class _Job:
         detector = CutDetector() if self.settings.cuts else None
         return pairs(frames, self.plan.timeline, self.plan.gap, self.plan.last_duration, detector)
 
-    def _maker(self) -> Maker:
+    def _maker(self) -> Renderer:
         # Imported here, so that what cannot be converted is refused before networks are loaded.
-        from midframe.conversion.render import Maker
+        from midframe.conversion.render import Renderer
 
         film, form = self.plan.film, self.plan.form
-        maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))
+        maker = Renderer(self.settings, film.layout, film.colour, (form.layout, form.colour))
         self.names = maker.names
         self.warnings += maker.warnings(self.plan.timeline)
         return maker

@@ -1,25 +1,26 @@
-"""Making the frames of a pair: planes to RGB, network, shader, and back to planes."""
+"""Render the output frames of a pair of source frames: planes to RGB, synthesis, and back to planes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from midframe import networks
-from midframe import shader as pixel_shader
 from midframe.conversion.pairs import Pair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
-from midframe.errors import DeviceError, WeightsError
+from midframe.device import choose_device
 from midframe.networks.average import Average
-from midframe.networks.tiles import Tiled
-from midframe.networks.times import DEPTH, frames_at
+from midframe.networks.base import FrameWindow
+from midframe.networks.recursion import RECURSION_DEPTH
 from midframe.ops.dispatch import describe_record, record_backends
+from midframe.shader import find_preset
+from midframe.synthesis import Synthesiser
 from midframe.video.colour import (
     Colour,
     mask_of_changes,
@@ -33,40 +34,39 @@ from midframe.video.frame import Frame, Layout, Plane
 from midframe.video.timeline import Timeline
 
 
-class Maker:
-    """Makes the output frames of pairs, with one network, in one film's layout and colour.
+class Renderer:
+    """Renders the output frames of pairs of source frames, with one network, in one film's layout and colour.
 
-    layout, colour: of the source frames; written: layout and colour of the frames that come out. `names` says what
-    makes them (network, shader, backend, device); the backend is empty before the first is made.
+    settings: of the conversion; layout, colour: of the source frames; written: layout and colour of the output frames.
     """
 
     def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
         self.layout, self.colour = layout, colour
         self.written = None if written[0] == layout and written[1].same_code_values(colour) else written
-        self.device = choose_device(settings.device)
-        network = networks.load(settings.network)
-        self.network = Tiled(network.to(self.device))
         self.settings = settings
-        self.on_planes = isinstance(network, Average) and settings.shader_maps is None
-        self.maps = None if settings.shader == "off" else settings.shader_maps
-        self.shader = None if settings.shader == "off" else pixel_shader.preset_named(settings.shader)
-        if self.network.averages:
-            self.shader = None
+        self.device = choose_device(settings.device)
+        self.network = networks.load(settings.network).to(self.device)
+        self.synthesiser = Synthesiser(self.network, settings.shader)
+        self.writes_maps = settings.shader_maps is not None and settings.shader != "off"
+        # Averaging is linear, so the planes can be averaged directly; the shader's maps need RGB.
+        self.averages_planes = isinstance(self.network, Average) and settings.shader_maps is None
+        shader = self.synthesiser.shader
         self.names = {
-            "network": type(network).__name__.lower(),
-            "shader": self.shader.name if self.shader else "off",
+            "network": self.synthesiser.network_name,
+            "shader": shader.name if shader else "off",
             "backend": "",
             "device": str(self.device),
         }
-        self.backends: dict[str, set[str]] = {}
-        self._newest: tuple[Frame, tuple[Tensor, ...], Tensor] | None = None
+        """What synthesises the frames, for the summary; the backend is empty before the first frame is rendered."""
+        self._backends: dict[str, set[str]] = {}
+        self._last_source: _Source | None = None
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """As many threads as the network has use for, in the thread that calls this."""
+        """Give PyTorch, within this context, as many threads as the network can use."""
         before = torch.get_num_threads()
-        if self.network.averages:
-            # So little work on several threads waits for cores that the encoder holds, at each of its steps.
+        if self.network.is_untrained_average:
+            # Averaging is so little work that several threads would only wait for cores that the encoder occupies.
             torch.set_num_threads(1)
         try:
             yield
@@ -74,129 +74,121 @@ class Maker:
             torch.set_num_threads(before)
 
     def notes(self) -> list[str]:
-        """What turned out while frames were made."""
-        if self.network.tiles == 1:
+        """Return warnings about what happened while frames were rendered."""
+        tiles = self.synthesiser.tiles
+        if tiles == 1:
             return []
-        tiles = self.network.tiles
         return [f"the memory of {self.device} did not suffice for whole pictures: they were made in {tiles} tiles"]
 
     def warnings(self, timeline: Timeline) -> list[str]:
-        """What a person should know about the frames that are made."""
-        said = []
-        if self.network.averages:
-            name = self.names["network"]
-            why = "moves nothing" if name == "average" else "is untrained"
-            said.append(f"the made frames are averages of their neighbours: {name} {why}; default is trained")
+        """Return warnings, known before any frame is rendered, about the interpolated frames of this timeline."""
+        name, warnings = self.names["network"], []
+        if self.network.is_untrained_average:
+            reason = "moves nothing" if name == "average" else "is untrained"
+            warnings.append(f"the made frames are averages of their neighbours: {name} {reason}; default is trained")
         if not self.network.any_time and (timeline.rate is not None or timeline.factor not in (2, 4, 8)):
-            said.append(
-                f"{self.names['network']} makes only the middle of two frames: other times come from {DEPTH} steps of "
+            warnings.append(
+                f"{name} makes only the middle of two frames: other times come from {RECURSION_DEPTH} steps of "
                 "it, the nearest eighth is taken"
             )
-        return said
+        return warnings
 
     def frames(self, pair: Pair, counts: Counts) -> Iterator[Frame]:
-        """The output frames of a pair: source frames as they are, the others held or made. They are counted."""
-        made = self._made(pair)
+        """Render the output frames of a pair and count them: source frames, their duplicates, interpolated frames."""
+        interpolated = self._interpolate(pair)
         for slot in pair.slots:
             if 0 < slot.position < 1 and pair.held is None:
                 counts.made += 1
-                frame = Frame(next(made), self.layout, slot.time, slot.duration)
+                frame = Frame(next(interpolated), self.layout, slot.time, slot.duration)
             else:
                 source = pair.first if slot.position <= Fraction(1, 2) else pair.second
                 frame = replace(source, time=slot.time, duration=slot.duration, lost=False)
                 _count(counts, pair, slot.position)
-            yield self._written(frame)
+            yield self._to_written_layout(frame)
 
-    def _made(self, pair: Pair) -> Iterator[tuple[Plane, ...]]:
-        """The planes of the frames that are made between two frames, in order."""
+    def _interpolate(self, pair: Pair) -> Iterator[tuple[Plane, ...]]:
+        """Yield the planes of the interpolated frames of a pair, in order of time."""
         positions = [slot.position for slot in pair.slots if 0 < slot.position < 1]
         if not positions or pair.held is not None:
             return
-        if self.on_planes:
+        if self.averages_planes:
             for position in positions:
-                yield self._averaged(pair, float(position))
+                yield self._average_planes(pair, float(position))
             return
         with torch.inference_mode():
-            first_planes, first = self._load(pair.first)
-            second_planes, second = self._load(pair.second)
-            blend = mask = None
-            if self.shader is not None:
-                blend = pixel_shader.blend_map(first, second, self.shader)
-                mask = mask_of_changes(first_planes, second_planes, self.layout, self.shader.radius)
-            self._write_maps(pair, first, second)
-        answers = frames_at(self.network, first, second, positions)
+            first, second = self._load(pair.first), self._load(pair.second)
+            synthesis = self.synthesiser.prepare(FrameWindow(first.rgb, second.rgb))
+            shader = self.synthesiser.shader
+            mask = mask_of_changes(first.planes, second.planes, self.layout, shader.radius) if shader else None
+            if self.writes_maps:
+                self._write_shader_maps(pair, first.rgb, second.rgb)
         for position in positions:
             with torch.inference_mode():
-                with record_backends(self.backends):
-                    _, answer = next(answers)
-                self.names["backend"] = describe_record(self.backends)
                 time = float(position)
-                self._check(answer)
-                if self.shader is not None and blend is not None:
-                    answer = pixel_shader.apply(answer, first, second, time, blend, self.shader)
-                change = answer[0] - torch.lerp(first[0], second[0], time)
+                with self._record_backends():
+                    frame = synthesis.at(position).frame[0]
+                difference = frame - torch.lerp(first.rgb[0], second.rgb[0], time)
                 planes = weighted_mean_plus_difference(
-                    first_planes, second_planes, time, change, layout=self.layout, colour=self.colour, mask=mask
+                    first.planes, second.planes, time, difference, layout=self.layout, colour=self.colour, mask=mask
                 )
             yield planes
 
     @torch.inference_mode()
-    def _averaged(self, pair: Pair, time: float) -> tuple[Plane, ...]:
-        """What the averaging network makes of each plane: it is linear, so the way through RGB would change nothing."""
-        when = torch.tensor([time], device=self.device)
+    def _average_planes(self, pair: Pair, time: float) -> tuple[Plane, ...]:
+        """Average each plane of two frames with the network `average`."""
+        times = torch.tensor([time], device=self.device)
         first, second = (planes_to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
-        with record_backends(self.backends):
-            made = [self.network(a[None, None], b[None, None], when)[0, 0] for a, b in zip(first, second, strict=True)]
-        self.names["backend"] = describe_record(self.backends)
-        return tuple(quantise(plane, self.layout) for plane in made)
+        with self._record_backends():
+            means = [
+                self.network(a[None, None], b[None, None], times)[0, 0] for a, b in zip(first, second, strict=True)
+            ]
+        return tuple(quantise(plane, self.layout) for plane in means)
 
-    def _check(self, answer: Tensor) -> None:
-        if not torch.isfinite(answer).all():
-            name = self.names["network"]
-            raise WeightsError(f"the network {name} gave values that are not numbers; its weights may be damaged")
+    @contextmanager
+    def _record_backends(self) -> Iterator[None]:
+        """Record in `names` which backends the operators run on within this context."""
+        with record_backends(self._backends):
+            yield
+        self.names["backend"] = describe_record(self._backends)
 
-    def _write_maps(self, pair: Pair, first: Tensor, second: Tensor) -> None:
-        """Write the shader's maps of a pair as pictures, where they were asked for."""
-        if self.maps is None:
-            return
+    def _write_shader_maps(self, pair: Pair, first: Tensor, second: Tensor) -> None:
+        """Write the shader's maps of a pair as pictures, named by the time of the first frame."""
         from midframe.shader.maps import shader_maps, write_maps
 
-        preset = pixel_shader.preset_named(self.settings.shader)
-        name = f"{float(pair.first.time):012.6f}"
-        write_maps(shader_maps(first, second, preset), self.maps, name, preset)
+        preset, folder = find_preset(self.settings.shader), self.settings.shader_maps
+        assert preset is not None
+        assert folder is not None
+        write_maps(shader_maps(first, second, preset), folder, f"{float(pair.first.time):012.6f}", preset)
 
-    def _load(self, frame: Frame) -> tuple[tuple[Tensor, ...], Tensor]:
-        """A frame's planes, and its RGB `[1, 3, H, W]`; the second frame of a pair is the first of the next."""
-        if self._newest is not None and self._newest[0] is frame:
-            return self._newest[1:]
-        planes = planes_to_tensors(frame.planes, self.device)
-        rgb = planes_to_rgb(planes, self.layout, self.colour)[None].contiguous()
-        self._newest = (frame, planes, rgb)
-        return planes, rgb
+    def _load(self, frame: Frame) -> _Source:
+        """Convert a frame to tensors; the second frame of a pair is kept, because it is the first of the next."""
+        if self._last_source is None or self._last_source.frame is not frame:
+            planes = planes_to_tensors(frame.planes, self.device)
+            rgb = planes_to_rgb(planes, self.layout, self.colour)[None].contiguous()
+            self._last_source = _Source(frame, planes, rgb)
+        return self._last_source
 
-    def _written(self, frame: Frame) -> Frame:
-        """The frame in the layout that is written, which is the film's own unless target or user want another."""
+    def _to_written_layout(self, frame: Frame) -> Frame:
+        """Convert a frame to the layout that is written; by default that is the layout of the source."""
         if self.written is None:
             return frame
         rgb = planes_to_rgb(planes_to_tensors(frame.planes, self.device), self.layout, self.colour)
         return replace(frame, planes=rgb_to_planes(rgb, *self.written, self.layout), layout=self.written[0])
 
 
-def choose_device(name: str) -> torch.device:
-    """The device to compute on: `auto` takes a GPU where there is one. Raises `DeviceError` where it is not there."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"the device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
-    return torch.device(name)
+@dataclass(frozen=True)
+class _Source:
+    """A source frame as tensors on the device."""
+
+    frame: Frame
+    planes: tuple[Tensor, ...]
+    """Code values, float32 `[h, w]` each."""
+    rgb: Tensor
+    """`[1, 3, H, W]`, nominally 0..1."""
 
 
 def _count(counts: Counts, pair: Pair, position: Fraction) -> None:
-    """Note why a frame was not made."""
+    """Count a frame that was not interpolated, by the reason."""
     if position in (0, 1):
         counts.source += 1
     elif pair.held == "cut":

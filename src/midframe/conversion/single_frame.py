@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from midframe.conversion.pairs import Held, Pair
-from midframe.conversion.render import Maker
+from midframe.conversion.render import Renderer
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import InputError, SettingError
@@ -40,7 +40,7 @@ def make_picture(first: str, second: str, target: str, time: Fraction, settings:
         )
     layout = image_layout(target, film.layout)
     colour = image_colour(layout, film.colour)
-    maker = Maker(settings, film.layout, film.colour, (layout, colour))
+    maker = Renderer(settings, film.layout, film.colour, (layout, colour))
     held: Held | None = "same" if a.same_picture(b) else None
     pair = Pair(a, b, (Slot(Fraction(0), Fraction(1), time),), held)
     made = next(maker.frames(pair, Counts()))

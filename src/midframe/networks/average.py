@@ -1,4 +1,4 @@
-"""The network that moves nothing: the mean of the two frames, by the operator that all networks use."""
+"""The network `average`: the weighted mean of two frames, computed by the operator that all networks use."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from midframe.ops import separable_convolution
 
 
 class Average(InterpolationNetwork):
-    """The weighted mean of two frames, as two separable convolutions whose kernels are parts of a delta.
+    """The weighted mean of two frames, as two separable convolutions with kernels of one tap.
 
-    The vertical kernels are the weights `1 - t` and `t`, the horizontal ones are 1 (one tap each): the paper's formula
-    with nothing predicted. It has no parameters: the cheapest frames there are, and what any other is measured against.
+    The vertical kernels are the weights `1 - t` and `t`, and the horizontal kernels are 1: the report's formula without
+    a prediction. The network has no parameters. It is the cheapest baseline.
     """
 
     any_time = True
-    averages = True
+    is_untrained_average = True
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
+        """Return the weighted mean at `time`; see `InterpolationNetwork`. Any number of channels is possible."""
         batch, _, height, width = first.shape
-        delta = first.new_ones(1, 1, 1, 1).expand(batch, 1, height, width)
-        weight = time.to(first.dtype).view(-1, 1, 1, 1).expand_as(delta)
-        made: Tensor = separable_convolution(first, delta - weight, delta)
-        return made + separable_convolution(second, weight, delta)
+        ones = first.new_ones(1, 1, 1, 1).expand(batch, 1, height, width)
+        weight = time.to(first.dtype).view(-1, 1, 1, 1).expand_as(ones)
+        first_part: Tensor = separable_convolution(first, ones - weight, ones)
+        return first_part + separable_convolution(second, weight, ones)

@@ -1,4 +1,4 @@
-"""Files of others that training uses, fetched when asked and kept in the user's data folder."""
+"""Download files of other projects that training uses, and keep them in the user's data folder."""
 
 from __future__ import annotations
 
@@ -17,45 +17,54 @@ from midframe.files import atomic_write, write_error
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file that can be fetched."""
+class RemoteFile:
+    """A file that can be downloaded."""
 
     url: str
+    """Address of the file; its last part is the file name."""
     sha256: str
-    """The checksum, or as much of its beginning as its publisher states."""
+    """SHA-256 in hexadecimal, or as many of its first digits as the publisher states."""
     description: str
+    """What the file is, in one line."""
 
     @property
-    def file(self) -> str:
-        """Its name."""
+    def file_name(self) -> str:
+        """Name of the file without its folder."""
         return self.url.rpartition("/")[2]
 
 
-REMOTES = {
-    "vgg19": Remote(
+REMOTE_FILES = {
+    "vgg19": RemoteFile(
         "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         "dcbb9e9d",
         "VGG-19 trained on ImageNet, as torchvision publishes it (575 MB), for the perceptual and adversarial losses",
     ),
 }
+"""The files that `fetch` knows, by name."""
 
-Told = Callable[[int, int | None], None]
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes downloaded so far and the size of the file, None if the server does not state it."""
+
+CHUNK_SIZE = 1 << 20
+"""Bytes that are read at a time."""
 
 
 def fetch(
-    name: str, *, url: str | None = None, progress: Told = lambda done, total: None, timeout: float = 30.0
+    name: str, *, url: str | None = None, progress: Progress = lambda done, total: None, timeout: float = 30.0
 ) -> Path:
-    """Fetch one of `REMOTES`, unless it is there already; returns its path.
+    """Download one of `REMOTE_FILES`, unless it was downloaded before, and return its path.
 
-    url: another place that has the file; its checksum must be the same. progress is told the bytes so far and, where
-    known, of the whole. timeout: seconds without an answer. The file appears under its name when it is whole and its
-    checksum right. Raises `SettingError` for a name that is not known, `InputError` where the file cannot be had or is
-    another one, `OutputError` where it cannot be written.
+    url: another address of the same file; the checksum must match. progress: called after every chunk. timeout: seconds
+    without an answer after which the download fails. The file gets its name only once it is complete and its checksum
+    is right.
+
+    Raises `SettingError` for an unknown name, `InputError` if the download fails or the checksum differs, and
+    `OutputError` if the file cannot be written.
     """
-    if name not in REMOTES:
-        raise SettingError(f"'{name}' cannot be fetched; what can be is: {', '.join(REMOTES)}")
-    remote, target = REMOTES[name], place_of(name)
-    if target.is_file() and _checksum(target).startswith(remote.sha256):
+    if name not in REMOTE_FILES:
+        raise SettingError(f"'{name}' cannot be fetched; what can be is: {', '.join(REMOTE_FILES)}")
+    remote, target = REMOTE_FILES[name], local_path(name)
+    if target.is_file() and _sha256(target).startswith(remote.sha256):
         return target
     source = url or remote.url
     digest, done = hashlib.sha256(), 0
@@ -64,7 +73,7 @@ def fetch(
     except OSError as error:
         raise write_error(target, error) from error
     with atomic_write(target) as file:
-        for chunk, total in _chunks(source, target, timeout):
+        for chunk, total in _download(source, target, timeout):
             file.write(chunk)
             digest.update(chunk)
             done += len(chunk)
@@ -77,46 +86,48 @@ def fetch(
     return target
 
 
-def place_of(name: str) -> Path:
-    """Where a fetched file lies, or would."""
-    return data_folder() / "models" / REMOTES[name].file
+def local_path(name: str) -> Path:
+    """Return the path of one of `REMOTE_FILES` on this machine, whether it was downloaded or not."""
+    return data_folder() / "models" / REMOTE_FILES[name].file_name
 
 
 def data_folder() -> Path:
-    """The folder for what is fetched: MIDFRAME_HOME, or `midframe` in the user's data folder (XDG_DATA_HOME)."""
-    if own := os.environ.get("MIDFRAME_HOME"):
-        return Path(own)
+    """Return the folder for downloaded files: MIDFRAME_HOME, or `midframe` in the user's data folder.
+
+    The user's data folder is XDG_DATA_HOME (`~/.local/share` by default), on Windows LOCALAPPDATA.
+    """
+    if home := os.environ.get("MIDFRAME_HOME"):
+        return Path(home)
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME", "")
     root = Path(base) if Path(base).is_absolute() else Path("~/.local/share").expanduser()
     return root / "midframe"
 
 
-_CHUNK = 1 << 20
-
-
-def _chunks(url: str, target: Path, timeout: float) -> Iterator[tuple[bytes, int | None]]:
-    """What is at a URL, piece by piece, and where stated the length of the whole."""
+def _download(url: str, target: Path, timeout: float) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the chunks of a file and, with each, its size, None if it is not stated; `InputError` on any failure."""
     try:
-        with urlopen(url, timeout=timeout) as answer:
-            stated, done = answer.headers.get("Content-Length"), 0
+        with urlopen(url, timeout=timeout) as response:
+            stated, done = response.headers.get("Content-Length"), 0
             total = int(stated) if stated else None
-            while chunk := answer.read(_CHUNK):
+            while chunk := response.read(CHUNK_SIZE):
                 done += len(chunk)
                 yield chunk, total
         if total is not None and done != total:
             raise http.client.HTTPException(f"it broke off after {done} of {total} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise InputError(
-            f"{url} cannot be fetched: {_reason(error)}; try again, or put the file at {target} yourself"
+            f"{url} cannot be fetched: {_download_reason(error)}; try again, or put the file at {target} yourself"
         ) from None
 
 
-def _checksum(path: Path) -> str:
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reason(error: Exception) -> str:
+def _download_reason(error: Exception) -> str:
+    """Return why a download failed, in a few words."""
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {error.reason}"
     cause = error.reason if isinstance(error, URLError) else error

@@ -1,66 +1,128 @@
-"""Frames in tiles, for pictures that do not fit into the memory of a device."""
+"""Run a network in tiles when the memory of the device does not hold the whole picture."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from types import EllipsisType
 
 import torch
 from torch import Tensor
 
-from midframe.networks.base import InterpolationNetwork
+from midframe.networks.base import NO_HINTS, FrameWindow, Hints, InterpolationNetwork, MapName, Prediction, PreparedPair
 
 OVERLAP = 192
-"""How many pixels of its neighbours a tile sees on each side; motion beyond that is cut off at its border."""
+"""Pixels of the neighbouring tiles that a tile reads on each side; longer motion is cut off at its border."""
 
-MOST = 64
-"""Into how many tiles a picture is cut at most."""
+MAX_TILES = 64
+"""The largest number of tiles of a picture; if memory does not suffice for these, the error is raised."""
+
+Index = tuple[EllipsisType, slice, slice]
+"""Rows and columns of a tensor `[..., H, W]`."""
 
 
-class Tiled(InterpolationNetwork):
-    """A network that halves the picture when the device's memory does not suffice, and stays at what worked.
-
-    `tiles` is how many tiles a picture is made in now: 1 until there is need.
-    """
+class TiledNetwork:
+    """A network that doubles the number of tiles whenever a device runs out of memory, and then stays there."""
 
     def __init__(self, network: InterpolationNetwork) -> None:
-        super().__init__()
         self.network = network
-        setattr(self, "any_time", network.any_time)  # noqa: B010 - a class variable elsewhere
-        self.averages = network.averages
         self.tiles = 1
+        """Tiles that a picture is divided into now."""
 
-    def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
+    def prepare(self, window: FrameWindow, hints: Hints = NO_HINTS, carried: object | None = None) -> PreparedPair:
+        """Prepare the prediction of frames between two source frames; see `InterpolationNetwork.prepare`."""
+        return _TiledPair(self, window, hints, carried)
+
+
+class _TiledPair(PreparedPair):
+    """Two source frames of a network in tiles. What the network shares between times is kept only for one tile."""
+
+    def __init__(self, tiled: TiledNetwork, window: FrameWindow, hints: Hints, carried: object | None) -> None:
+        self._tiled, self._window, self._hints, self._carried_over = tiled, window, hints, carried
+        self._whole: PreparedPair | None = None
+
+    def at(self, time: Tensor, maps: Collection[MapName] = ()) -> Prediction:
         while True:
             try:
-                return self._made(first, second, time)
+                return self._predict_whole(time, maps) if self._tiled.tiles == 1 else self._predict_tiles(time, maps)
             except torch.OutOfMemoryError:
-                if self.tiles >= MOST:
+                if self._tiled.tiles >= MAX_TILES:
                     raise
-                self.tiles *= 2
-            # Out of the handler, so that what the failed attempt holds is free.
-            if first.is_cuda:
+                self._tiled.tiles *= 2
+            # Outside the handler, because the exception keeps the tensors of the failed attempt alive.
+            self._whole = self._carried_over = self.carried = None
+            if self._window.first.is_cuda:
                 torch.cuda.empty_cache()
 
-    def _made(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
-        if self.tiles == 1:
-            whole: Tensor = self.network(first, second, time)
-            return whole
-        height, width = first.shape[-2:]
-        rows, columns = _grid(self.tiles, height, width)
-        out = torch.empty_like(first)
-        for y0, y1 in _spans(height, rows):
-            for x0, x1 in _spans(width, columns):
-                top, left = max(y0 - OVERLAP, 0), max(x0 - OVERLAP, 0)
-                seen = (..., slice(top, y1 + OVERLAP), slice(left, x1 + OVERLAP))
-                made = self.network(first[seen], second[seen], time)
-                out[..., y0:y1, x0:x1] = made[..., y0 - top : y1 - top, x0 - left : x1 - left]
-        return out
+    def _predict_whole(self, time: Tensor, maps: Collection[MapName]) -> Prediction:
+        if self._whole is None:
+            self._whole = self._tiled.network.prepare(self._window, self._hints, self._carried_over)
+            self.carried, self._carried_over = self._whole.carried, None
+        return self._whole.at(time, maps)
+
+    def _predict_tiles(self, time: Tensor, maps: Collection[MapName]) -> Prediction:
+        height, width = self._window.first.shape[-2:]
+        stitched: dict[str, Tensor] = {}
+        for tile in _tiles(self._tiled.tiles, height, width):
+            window, hints = _crop_window(self._window, tile.source), _crop_hints(self._hints, tile.source)
+            pair = self._tiled.network.prepare(window, hints)
+            prediction = pair.at(time, maps)
+            for field in fields(prediction):
+                part: Tensor | None = getattr(prediction, field.name)
+                if part is None:
+                    continue
+                if field.name not in stitched:
+                    stitched[field.name] = part.new_empty(*part.shape[:2], height, width)
+                stitched[field.name][tile.target] = part[tile.inner]
+        return Prediction(**stitched)
 
 
-def _grid(tiles: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns: the longer side of a tile is halved each time."""
+@dataclass(frozen=True)
+class _Tile:
+    """Where one tile is read and written."""
+
+    source: Index
+    """The tile with its overlap, in the whole picture."""
+    inner: Index
+    """The tile without its overlap, in the picture that `source` cuts out."""
+    target: Index
+    """The tile without its overlap, in the whole picture."""
+
+
+def _tiles(count: int, height: int, width: int) -> Iterator[_Tile]:
+    """Divide a picture into `count` tiles, a power of two."""
+    rows, columns = _grid(count, height, width)
+    for y0, y1 in _spans(height, rows):
+        for x0, x1 in _spans(width, columns):
+            top, left = max(y0 - OVERLAP, 0), max(x0 - OVERLAP, 0)
+            yield _Tile(
+                source=(..., slice(top, y1 + OVERLAP), slice(left, x1 + OVERLAP)),
+                inner=(..., slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)),
+                target=(..., slice(y0, y1), slice(x0, x1)),
+            )
+
+
+def _crop_window(window: FrameWindow, index: Index) -> FrameWindow:
+    """Cut the same rectangle out of every frame of a window."""
+    return FrameWindow(
+        window.first[index],
+        window.second[index],
+        tuple(frame[index] for frame in window.earlier),
+        tuple(frame[index] for frame in window.later),
+    )
+
+
+def _crop_hints(hints: Hints, index: Index) -> Hints:
+    """Cut the same rectangle out of every map of the hints."""
+    vectors, mask = hints.motion_vectors, hints.static_mask
+    return Hints(None if vectors is None else vectors[index], None if mask is None else mask[index])
+
+
+def _grid(count: int, height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of the tiles: each doubling halves the longer side of a tile."""
     rows = columns = 1
-    while rows * columns < tiles:
+    while rows * columns < count:
         if height / rows > width / columns:
             rows *= 2
         else:
@@ -69,5 +131,6 @@ def _grid(tiles: int, height: int, width: int) -> tuple[int, int]:
 
 
 def _spans(size: int, parts: int) -> list[tuple[int, int]]:
+    """Divide `size` pixels into `parts` spans (start, end) of nearly the same length."""
     edges = [size * k // parts for k in range(parts + 1)]
     return list(pairwise(edges))

@@ -220,7 +220,7 @@ def test_what_is_judged_is_the_average_in_whole_precision_without_dropout(paper:
 def test_a_run_goes_on_from_weights_of_its_own_network(tmp_path: Path) -> None:
     torch.manual_seed(5)
     given = Guided(**GUIDED.settings)
-    nn.init.normal_(given.decoders[0].head.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.normal_(given.decoders[0].output.weight)  # type: ignore[union-attr, arg-type]
     save_weights(given, tmp_path / "w.safetensors", training={}, licence="MIT", data="nothing")
     who = players(replace(GUIDED, settings={}, start=str(tmp_path / "w.safetensors")), CPU)
     for one, other in zip(who.network.parameters(), given.parameters(), strict=True):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from films.scenes import texture
-from midframe.networks.guided import Guided, Levels
+from midframe.networks.guided import Guided, GuidedOutput
 from midframe.training.config import Losses
 from midframe.training.data.batch import Batch
 from midframe.training.train.objective import level_losses, make, picture_losses, weighted
@@ -35,13 +35,13 @@ def moving(dx: float, dy: float, time: float = 0.5, exact: float = 1.0) -> Batch
     return Batch(at(0), at(time), at(1), torch.tensor([time]), maps, ones, torch.tensor([exact]))
 
 
-def levels_of(motion: Tensor, blend: float = 0.5) -> Levels:
-    """Levels that say one motion (in pixels of the picture, `[4]`) everywhere."""
+def levels_of(motion: Tensor, blend: float = 0.5) -> GuidedOutput:
+    """A network output that has one motion (in pixels of the picture, `[4]`) everywhere."""
     sizes = [SIDE // step for step in STEPS]
     motions = [(motion / step).view(1, 4, 1, 1).expand(1, 4, n, n) for step, n in zip(STEPS, sizes, strict=True)]
     blends = [torch.full((1, 1, n, n), blend, dtype=motion.dtype) for n in sizes]
     none = torch.zeros(0)
-    return Levels(none, tuple(motions), tuple(blends), none, none, none)
+    return GuidedOutput(none, tuple(motions), tuple(blends), none, none, none)
 
 
 GUIDED = Losses(merged=1.0, warped=1.0, motion=1.0, teacher=1.0)
@@ -63,7 +63,7 @@ def test_levels_by_hand() -> None:
     batch = moving(4.0, 8.0, time=0.25, exact=0.0)
     motion = torch.tensor([6.0, -2.0, 2.0, 4.0], dtype=torch.float64)
     only = levels_of(motion, blend=0.3)
-    finest = Levels(only.frame, only.motions[-1:], only.blends[-1:], only.warped, only.vertical, only.horizontal)
+    finest = replace(only, flows=only.flows[-1:], visibilities=only.visibilities[-1:])
     found = level_losses(finest, batch, GUIDED)
 
     half = [

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from midframe.errors import SettingError
-from midframe.networks import class_of, load
+from midframe.networks import load, network_class
 from midframe.networks.base import InterpolationNetwork
-from midframe.networks.discriminator import BASE, Discriminator, base_channels, choose_base
+from midframe.networks.discriminator import BASE_LAYER, Discriminator, layer_channels
 from midframe.networks.guided import Guided
 from midframe.networks.paper import Paper
 from midframe.networks.vgg import Vgg19, choose_layer, find_vgg19, load_vgg19
@@ -80,12 +80,12 @@ def players(config: Config, device: torch.device) -> Players:
     kind = torch.float64 if config.precision == "float64" else torch.float32
     if config.start is None:
         try:
-            network = class_of(config.network)(**config.settings)
+            network = network_class(config.network)(**config.settings)
         except TypeError as error:
             raise SettingError(f"{config.network} does not take the settings {config.settings}: {error}") from error
     else:
         network = load(config.start)
-        if type(network) is not class_of(config.network):
+        if type(network) is not network_class(config.network):
             found = type(network).__name__.lower()
             raise SettingError(f"{config.start} holds weights of {found}; this run trains {config.network}")
     if not list(network.parameters()):
@@ -101,9 +101,11 @@ def players(config: Config, device: torch.device) -> Players:
         vgg = load_vgg19(weights.vgg or find_vgg19()).to(device, kind)
         layer = choose_layer(vgg, weights.layer) if weights.perceptual else ""
     if vgg is not None and weights.adversarial:
-        base = choose_base(vgg, config.discriminator.base)
+        base = choose_layer(vgg, config.discriminator.base)
         dropout = config.discriminator.dropout
-        discriminator = Discriminator(base_channels(base), scaled=base != BASE, dropout=dropout).to(device, kind)
+        discriminator = Discriminator(layer_channels(base), normalise_input=base != BASE_LAYER, dropout=dropout).to(
+            device, kind
+        )
     return Players(
         network,
         _optimiser(network, config.optimiser.rate, config.optimiser.weight_decay),

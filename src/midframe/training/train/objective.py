@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midframe.networks.base import InterpolationNetwork
-from midframe.networks.guided import Guided, Levels
+from midframe.networks.guided import Guided, GuidedOutput
 from midframe.ops import warp
 from midframe.training.config import GUIDED_LOSSES, Losses
 from midframe.training.data.batch import Batch
@@ -40,7 +40,7 @@ def picture_losses(
     return found
 
 
-def level_losses(levels: Levels, batch: Batch, weights: Losses) -> dict[str, Tensor]:
+def level_losses(levels: GuidedOutput, batch: Batch, weights: Losses) -> dict[str, Tensor]:
     """The losses of the motions at every level that have a weight, each the sum over the levels, not weighted.
 
     Distances of motion are means in pixels of the picture, so a level counts as much as another.
@@ -49,7 +49,7 @@ def level_losses(levels: Levels, batch: Batch, weights: Losses) -> dict[str, Ten
     exact = batch.flow_is_exact.view(-1, 1, 1, 1)
     trusts = batch.flow_confidence * exact, batch.flow_confidence * (1 - exact)
     maps, step = torch.cat((batch.first, batch.second, batch.target, batch.flow, *trusts), 1), 1
-    for motion, blend in zip(levels.motions[::-1], levels.blends[::-1], strict=True):
+    for motion, blend in zip(levels.flows[::-1], levels.visibilities[::-1], strict=True):
         step *= 2
         if motion.shape[-1] * step != batch.first.shape[-1]:  # of a padded picture: they do not lie on the target's
             break
@@ -78,11 +78,11 @@ def weighted(found: dict[str, Tensor], weights: Losses, progress: float) -> Tens
     return torch.stack([found[name] * (getattr(weights, name) * faded.get(name, 1.0)) for name in found]).sum()
 
 
-def make(network: InterpolationNetwork, batch: Batch, depth: int | None = None) -> tuple[Tensor, Levels | None]:
+def make(network: InterpolationNetwork, batch: Batch, depth: int | None = None) -> tuple[Tensor, GuidedOutput | None]:
     """The made frames in 0..255, and the levels where the network is a guided one."""
     first, second = batch.first / 255, batch.second / 255
     if isinstance(network, Guided):
-        levels = network.forward_levels(first, second, batch.time, depth)
+        levels = network.predict(first, second, batch.time, depth)
         return levels.frame * 255, levels
     made: Tensor = network(first, second, batch.time)
     return made * 255, None
