@@ -237,7 +237,7 @@ def test_progress_in_plain_lines(
     here: Command, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where standard error is no terminal: whole lines with frames, speed and time left, no control characters."""
-    monkeypatch.setattr("midframe.cli.convert._Bar.EVERY", 0.0)
+    monkeypatch.setattr("midframe.cli.progress.LINE_INTERVAL", 0.0)
     film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
     result = here("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
     assert result.returncode == 0, result.stderr
@@ -362,7 +362,7 @@ def test_help_loads_neither_torch_nor_av() -> None:
 @pytest.mark.slow
 def test_import_and_help_are_quick() -> None:
     """The best of ten, as other work may slow this machine down."""
-    for limit, arguments in ((0.3, ["-c", "import midframe"]), (0.5, ["-m", "midframe.cli.app", "--help"])):
+    for limit, arguments in ((0.3, ["-c", "import midframe"]), (0.5, ["-m", "midframe", "--help"])):
         times = []
         for _ in range(10):
             began = time.monotonic()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import check_json_file, clock, emit, failed, say
+from midframe.cli.interrupts import Interrupted
+from midframe.cli.progress import ProgressDisplay
+from midframe.cli.report import check_json_file, format_duration, print_message, write_json
 from midframe.errors import Cancelled, SettingError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def train(
     from midframe.training.train.loop import train as run
 
     stop = _Stop()
+    display = ProgressDisplay(quiet=quiet, bar=False, line_interval=0)
     try:
         weights = run(
             chosen,
@@ -66,19 +68,19 @@ def train(
             samples=samples,
             minutes=minutes,
             device=choose_device(device),
-            report=_silent if quiet else _say_progress,
+            report=lambda progress: _show(display, progress),
             cancelled=stop.asked,
         )
     except Cancelled as stopped:
-        raise typer.Exit(failed("interrupted", str(stopped), 128 + stop.number, sys.argv[1:])) from None
+        raise Interrupted(stop.number, str(stopped)) from None
     if not leads():
         return
     from midframe.cli.info import weights_json
     from midframe.networks import read_info
 
     if not quiet:
-        say(f"{weights}: trained; use it with --network {weights}")
-    emit({"schema": "midframe.train/1", "ok": True, **weights_json(read_info(weights))}, json, json_file)
+        print_message(f"{weights}: trained; use it with --network {weights}")
+    write_json({"schema": "midframe.train/1", "ok": True, **weights_json(read_info(weights))}, json, json_file)
 
 
 def curves(
@@ -90,7 +92,7 @@ def curves(
     from midframe.training.train.run_folder import draw_curves
 
     draw_curves(runs, out)
-    say(f"{out}: the curves of {len(runs)} run{'s' if len(runs) > 1 else ''}")
+    print_message(f"{out}: the curves of {len(runs)} run{'s' if len(runs) > 1 else ''}")
 
 
 def _chosen(
@@ -141,20 +143,17 @@ class _Stop:
 
     def _note(self, number: int, _frame: object) -> None:
         if self.number:
-            say("ended at once; --resume goes on from the last checkpoint")
+            print_message("ended at once; --resume goes on from the last checkpoint")
             os._exit(128 + number)
         self.number = number
 
 
-def _say_progress(progress: Progress) -> None:
-    """A plain line on standard error."""
-    left = "" if progress.seconds_left is None else f", {clock(progress.seconds_left)} left"
+def _show(display: ProgressDisplay, progress: Progress) -> None:
+    """Show the progress of a run: one line for each logged step."""
+    left = "" if progress.seconds_left is None else f", {format_duration(progress.seconds_left)} left"
     losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
-    say(
+    text = (
         f"step {progress.step}, {progress.samples} samples, {progress.per_second:.1f} a second, "
         f"waited {progress.waited:.1%}{left}: {losses}"
     )
-
-
-def _silent(progress: Progress) -> None:
-    pass
+    display.show("train", text, done=progress.samples)
