@@ -96,7 +96,7 @@ def test_what_describes_the_picture_is_kept_or_named(
     assert {**after, "aspect": 0} == {**before, "aspect": 0}
     if film.hdr is None:
         return
-    if summary.plan.form.encoder.name == "ffv1":
+    if summary.plan.format.encoder.name == "ffv1":
         assert "ffv1 does not write the film's HDR metadata" in said
         assert "CONTENT_LIGHT_LEVEL" not in side_data(target)
         return
@@ -164,8 +164,8 @@ def test_odd_sizes_stay_where_the_encoder_holds_them(film_factory: Factory, tmp_
 
 def test_an_encoder_by_its_codec_name_gets_its_usual_quality(film_factory: Factory, tmp_path: Path) -> None:
     summary = quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / "out.mp4", encoder="h264")
-    assert summary.plan.form.encoder.name == "libx264"
-    assert summary.plan.form.encoder.options["crf"] == "18"
+    assert summary.plan.format.encoder.name == "libx264"
+    assert summary.plan.format.encoder.options["crf"] == "18"
 
 
 @pytest.mark.parametrize(
