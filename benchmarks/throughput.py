@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from midframe.conversion import run_conversion
+from midframe.conversion.output import open_sink
 from midframe.conversion.pairs import frame_pairs
 from midframe.conversion.plan import make_plan
 from midframe.conversion.render import Maker
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import open_source
 from midframe.conversion.summary import Counts
-from midframe.conversion.output import open_sink
 from midframe.video.cuts import CutDetector
 from midframe.video.reader import ReadReport
 

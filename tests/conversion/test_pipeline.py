@@ -231,13 +231,15 @@ def test_run_in_thread_returns_the_result_and_raises_the_error() -> None:
 
 
 def test_run_in_thread_tells_its_work_that_it_was_cancelled() -> None:
-    stopped = threading.Event()
+    release, stopped = threading.Event(), threading.Event()
 
     def work(is_stopped: Callable[[], bool]) -> None:
         while not is_stopped():
             time.sleep(0.01)
+        release.wait(LIMIT)  # it takes a while to stop
         stopped.set()
 
     with pytest.raises(Cancelled, match="was stopped"):
         run_in_thread(work, nothing, lambda: True)
+    release.set()
     assert stopped.wait(LIMIT)

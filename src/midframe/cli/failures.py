@@ -43,7 +43,7 @@ def parse_request(group: Any, arguments: list[str]) -> Request:
     json_file = next((Path(value) for value in _option_values(arguments, "--json-file")), None)
     request = Request(json="--json" in arguments, json_file=json_file)
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if command not in group.commands:
+    if command is None or command not in group.commands:
         return request
     rest = arguments[arguments.index(command) + 1 :]
     try:

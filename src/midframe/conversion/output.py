@@ -21,17 +21,25 @@ from midframe.video.writer import FilmWriter
 def open_sink(plan: Plan, settings: Settings) -> Sink:
     """Open the output of a plan for writing, under its unfinished name (`part_path`). Raises `OutputError`."""
     output, target, overwrite = plan.format, plan.target, settings.overwrite
-    size = {"width": output.width, "height": output.height}
+    layout, colour, width, height = output.layout, output.colour, output.width, output.height
     match plan.container.writer:
         case "images":
-            return ImageWriter(target, output.layout, output.colour, **size, overwrite=overwrite)
+            return ImageWriter(target, layout, colour, width=width, height=height, overwrite=overwrite)
         case "gif":
-            return GifWriter(target, **size, plays=_loop_count(plan), overwrite=overwrite)
+            return GifWriter(target, width=width, height=height, plays=_loop_count(plan), overwrite=overwrite)
         case "webp":
-            return WebpWriter(target, **size, plays=_loop_count(plan), overwrite=overwrite)
+            return WebpWriter(target, width=width, height=height, plays=_loop_count(plan), overwrite=overwrite)
         case "y4m":
-            stream = {"rate": output.rate, "aspect": output.aspect}
-            return Y4mWriter(target, output.layout, output.colour, **size, **stream, overwrite=overwrite)
+            return Y4mWriter(
+                target,
+                layout,
+                colour,
+                width=width,
+                height=height,
+                rate=output.rate,
+                aspect=output.aspect,
+                overwrite=overwrite,
+            )
         case "ffmpeg":
             remuxer = Remuxer(plan.film, plan.streams, plan.container, plan.timeline)
             return FilmWriter(target, output, remuxer, overwrite=overwrite)

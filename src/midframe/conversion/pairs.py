@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from midframe.video.cuts import CutDetector, thumbnail
-from midframe.video.frame import Frame, Plane
+from midframe.video.frame import Frame
 from midframe.video.timeline import Slot, Timeline
 
 HoldReason = Literal["cut", "gap", "lost", "repeat"]
@@ -55,19 +55,14 @@ def frame_pairs(
             if len(buffered) > 1:
                 yield _pair(buffered.popleft(), buffered[0], timeline, gap_limit, is_cut=False)
             continue
-        for decision in detector.push(thumbnail(detection_plane(frame), frame.layout.depth)):
+        for decision in detector.push(thumbnail(frame.luma, frame.layout.depth)):
             yield _pair(buffered.popleft(), buffered[0], timeline, gap_limit, is_cut=decision.cut)
     if detector is not None:
         for decision in detector.flush():
             yield _pair(buffered.popleft(), buffered[0], timeline, gap_limit, is_cut=decision.cut)
     if buffered:
         last = buffered.popleft()
-        yield FramePair(last, last, tuple(timeline.after(last.time, last.duration or last_duration)), "repeat")
-
-
-def detection_plane(frame: Frame) -> Plane:
-    """Return the plane in which cuts are detected: luma, or green of an RGB frame."""
-    return frame.planes[1 if frame.layout.family == "rgb" else 0]
+        yield FramePair(last, last, tuple(timeline.slots_after(last.time, last.duration or last_duration)), "repeat")
 
 
 def _pair(first: Frame, second: Frame, timeline: Timeline, gap_limit: Fraction, *, is_cut: bool) -> FramePair:
@@ -81,4 +76,4 @@ def _pair(first: Frame, second: Frame, timeline: Timeline, gap_limit: Fraction, 
         reason = "repeat"
     elif is_cut:
         reason = "cut"
-    return FramePair(first, second, tuple(timeline.between(first.time, second.time)), reason)
+    return FramePair(first, second, tuple(timeline.slots_between(first.time, second.time)), reason)

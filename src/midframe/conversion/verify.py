@@ -78,7 +78,7 @@ def _verify_images(part: Path, plan: Plan, written: int, cancelled: Callable[[],
     count = module.count_frames(part)
     if count != written:
         raise OutputError(f"{plan.target}: {written} frames were written, {count} are there; it was removed")
-    step = max(1, Fraction(written, DECODED_FRAMES))
+    step = max(Fraction(1), Fraction(written, DECODED_FRAMES))
     numbers = [int(k * step) for k in range(min(DECODED_FRAMES, written))]
     for frame in module.decode_frames(part, numbers):
         if cancelled():
