@@ -45,5 +45,9 @@ def _check_images_differ(source: str, target: str) -> None:
     """Raise `OutputError` if the output images would replace images of the input."""
     folder, pattern = output_pattern(target)
     images = list_images(source)
-    if folder.exists() and folder.samefile(images[0].parent) and matching_names(pattern, [image.name for image in images]):
+    if (
+        folder.exists()
+        and folder.samefile(images[0].parent)
+        and matching_names(pattern, [image.name for image in images])
+    ):
         raise OutputError(f"the pictures {target} would replace the input's own; give another folder or pattern")
