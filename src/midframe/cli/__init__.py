@@ -15,16 +15,15 @@ def main() -> NoReturn:
     """
     from midframe.cli.interrupts import Interrupted, raise_on_signals
 
-    code = 1
+    raise_on_signals()
     try:
-        raise_on_signals()
-        try:
-            from midframe.cli.app import run
+        from midframe.cli.app import run
 
-            code = run(sys.argv[1:])
-        except Interrupted as stop:  # while the modules were imported
-            print(f"midframe: {stop.message}", file=sys.stderr)
-            code = 128 + stop.number
+        code = run(sys.argv[1:])
+    except Interrupted as stop:  # while the modules were imported, or while a failure was reported
+        print(f"midframe: {stop.message}", file=sys.stderr)
+        code = 128 + stop.number
+    try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
