@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import emit
+from midframe.cli.report import write_json
 
 if TYPE_CHECKING:
     from midframe.networks import WeightsInfo
@@ -30,7 +30,7 @@ def info(
     """
     data = _describe_machine(device) if what is None else _describe_argument(what)
     if json:
-        emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
+        write_json({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
     else:
         _print(data)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from midframe import networks
-from midframe.conversion.pairs import Pair
+from midframe.conversion.pairs import FramePair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.device import choose_device
@@ -93,12 +93,12 @@ class Renderer:
             )
         return warnings
 
-    def frames(self, pair: Pair, counts: Counts) -> Iterator[Frame]:
+    def frames(self, pair: FramePair, counts: Counts) -> Iterator[Frame]:
         """Render the output frames of a pair and count them: source frames, their duplicates, interpolated frames."""
         interpolated = self._interpolate(pair)
         for slot in pair.slots:
-            if 0 < slot.position < 1 and pair.held is None:
-                counts.made += 1
+            if 0 < slot.position < 1 and pair.hold_reason is None:
+                counts.interpolated += 1
                 frame = Frame(next(interpolated), self.layout, slot.time, slot.duration)
             else:
                 source = pair.first if slot.position <= Fraction(1, 2) else pair.second
@@ -106,10 +106,10 @@ class Renderer:
                 _count(counts, pair, slot.position)
             yield self._to_written_layout(frame)
 
-    def _interpolate(self, pair: Pair) -> Iterator[tuple[Plane, ...]]:
+    def _interpolate(self, pair: FramePair) -> Iterator[tuple[Plane, ...]]:
         """Yield the planes of the interpolated frames of a pair, in order of time."""
         positions = [slot.position for slot in pair.slots if 0 < slot.position < 1]
-        if not positions or pair.held is not None:
+        if not positions or pair.hold_reason is not None:
             return
         if self.averages_planes:
             for position in positions:
@@ -134,7 +134,7 @@ class Renderer:
             yield planes
 
     @torch.inference_mode()
-    def _average_planes(self, pair: Pair, time: float) -> tuple[Plane, ...]:
+    def _average_planes(self, pair: FramePair, time: float) -> tuple[Plane, ...]:
         """Average each plane of two frames with the network `average`."""
         times = torch.tensor([time], device=self.device)
         first, second = (planes_to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
@@ -151,7 +151,7 @@ class Renderer:
             yield
         self.names["backend"] = describe_record(self._backends)
 
-    def _write_shader_maps(self, pair: Pair, first: Tensor, second: Tensor) -> None:
+    def _write_shader_maps(self, pair: FramePair, first: Tensor, second: Tensor) -> None:
         """Write the shader's maps of a pair as pictures, named by the time of the first frame."""
         from midframe.shader.maps import shader_maps, write_maps
 
@@ -187,15 +187,15 @@ class _Source:
     """`[1, 3, H, W]`, nominally 0..1."""
 
 
-def _count(counts: Counts, pair: Pair, position: Fraction) -> None:
+def _count(counts: Counts, pair: FramePair, position: Fraction) -> None:
     """Count a frame that was not interpolated, by the reason."""
     if position in (0, 1):
         counts.source += 1
-    elif pair.held == "cut":
-        counts.held_at_cuts += 1
-    elif pair.held == "gap":
-        counts.held_at_gaps += 1
-    elif pair.held == "lost":
-        counts.held_at_lost += 1
+    elif pair.hold_reason == "cut":
+        counts.duplicated_at_cuts += 1
+    elif pair.hold_reason == "gap":
+        counts.duplicated_at_gaps += 1
+    elif pair.hold_reason == "lost":
+        counts.duplicated_for_lost += 1
     else:
         counts.repeated += 1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from midframe.errors import SettingError
 from midframe.networks import load, network_class
 from midframe.networks.base import InterpolationNetwork
-from midframe.networks.discriminator import BASE, Discriminator, base_channels, choose_base
+from midframe.networks.discriminator import BASE_LAYER, Discriminator, layer_channels
 from midframe.networks.guided import Guided
 from midframe.networks.paper import Paper
 from midframe.networks.vgg import Vgg19, choose_layer, find_vgg19, load_vgg19
@@ -42,10 +42,10 @@ def build_models(config: TrainingConfig, device: torch.device) -> Models:
         vgg = load_vgg19(losses.vgg_file or find_vgg19()).to(device, dtype)
         perceptual_layer = choose_layer(vgg, losses.vgg_layer) if losses.perceptual else ""
     if vgg is not None and losses.adversarial:
-        discriminator_layer = choose_base(vgg, config.discriminator.vgg_layer)
+        discriminator_layer = choose_layer(vgg, config.discriminator.vgg_layer)
         discriminator = Discriminator(
-            base_channels(discriminator_layer),
-            scaled=discriminator_layer != BASE,
+            layer_channels(discriminator_layer),
+            normalise_input=discriminator_layer != BASE_LAYER,
             dropout=config.discriminator.dropout,
         ).to(device, dtype)
     return Models(

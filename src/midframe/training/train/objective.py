@@ -68,7 +68,7 @@ def frame_losses(
 def flow_losses(output: GuidedOutput, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     """Return the unweighted losses of the optical flow, for every loss whose weight is non-zero.
 
-    Each loss is the sum over the levels. GuidedOutput larger than the samples (of padded frames) and those coarser are left
+    Each loss is the sum over the levels. Levels larger than the samples (of padded frames) and those coarser are left
     out, because their pixels do not coincide with the target's.
     """
     names = [name for name, loss in LOSSES.items() if loss.input is LossInput.FLOW_LEVEL and config.weights[name]]
