@@ -41,10 +41,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from midframe.networks.vgg import Vgg19
-    from midframe.training.config import Losses
+    from midframe.training.config import LossConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAYED = ("perceptual", "reconstruction", "adversarial", "discriminator", "true_right", "made_right", "total", "norm")
+LOGGED = (
+    "perceptual",
+    "reconstruction",
+    "adversarial",
+    "discriminator",
+    "target_accuracy",
+    "predicted_accuracy",
+    "total",
+    "gradient_norm",
+)
 
 
 def main() -> None:
@@ -67,23 +76,29 @@ def main() -> None:
     import torch
 
     from midframe.errors import Cancelled
-    from midframe.training.config import PRESETS
-    from midframe.training.train.loop import Progress, train
+    from midframe.training.presets import PRESETS
+    from midframe.training.train.loop import train
     from midframe.training.train.run_folder import environment, read_log
+    from midframe.training.train.setup import Datasets
+    from midframe.training.train.state import Progress
     from midframe.training.train.validation import TRIPLETS
 
     torch.set_num_threads(options.threads)
     preset = PRESETS["paper"]
     config = replace(
         preset,
-        settings={"initialisation": options.initialisation},
-        losses=replace(preset.losses, vgg=str(options.vgg)),
-        optimiser=replace(preset.optimiser, rate=options.rate or preset.optimiser.rate, warmup=options.warmup),
-        data=replace(preset.data, crop=options.crop),
+        network_settings={"initialisation": options.initialisation},
+        losses=replace(preset.losses, vgg_file=str(options.vgg)),
+        optimiser=replace(
+            preset.optimiser,
+            learning_rate=options.rate or preset.optimiser.learning_rate,
+            warmup_steps=options.warmup,
+        ),
+        data=replace(preset.data, crop_size=options.crop),
         precision=options.precision,
-        samples=options.steps * preset.batch,
+        samples=options.steps * preset.batch_size,
         log_every=1,
-        evaluate_every=options.steps,
+        validate_every=options.steps,
         checkpoint_every=options.steps,
     )
     if options.memory_only:
@@ -103,20 +118,22 @@ def main() -> None:
 
     def say(progress: Progress) -> None:
         clocks.append(time.process_time())
-        told = " ".join(f"{name} {progress.losses[name]:.4g}" for name in PLAYED)
-        seconds = f"{config.batch / progress.per_second:.1f} s, {clocks[-1] - clocks[-2]:.1f} of the processor"
+        told = " ".join(f"{name} {progress.losses[name]:.4g}" for name in LOGGED)
+        seconds = (
+            f"{config.batch_size / progress.samples_per_second:.1f} s, {clocks[-1] - clocks[-2]:.1f} of the processor"
+        )
         print(f"{progress.step} {seconds}: {told}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="midframe-paper-") as folder:
         out = Path(folder) / "run"
         with suppress(Cancelled):
-            train(config, out, data=data, held=held, report=say, cancelled=lambda: bool(stopped))
+            train(config, out, datasets=Datasets(data, held), report=say, cancelled=lambda: bool(stopped))
         lines = read_log(out)
     steps = [line for line in lines if line["kind"] == "train"]
-    psnr = next((round(line["psnr"], 3) for line in reversed(lines) if line["kind"] == "held"), None)
+    psnr = next((round(line["psnr"], 3) for line in reversed(lines) if line["kind"] == "validation"), None)
     average = [of_average(batch, config) for batch in samples(data, config, len(steps))]
     names = ("perceptual", "reconstruction")
-    curves = {name: [round(line[name], 5) for line in steps] for name in PLAYED}
+    curves = {name: [round(line[name], 5) for line in steps] for name in LOGGED}
     curves |= {f"{name}_of_average": [round(each[name], 5) for each in average] for name in names}
     result = {
         "about": "a short run of preset `paper` with all its losses and both optimisers; see the script",
@@ -125,14 +142,14 @@ def main() -> None:
         "load": {"before": load, "after": os.getloadavg()},
         "run": {
             "steps": len(steps),
-            "batch": config.batch,
+            "batch": config.batch_size,
             "crop": options.crop,
             "windows": len(data.windows),
             "films": len(data.film_names),
-            "rate": config.optimiser.rate,
+            "rate": config.optimiser.learning_rate,
             "warmup": options.warmup,
             "initialisation": options.initialisation,
-            "discriminator_rate": config.discriminator.rate,
+            "discriminator_rate": config.discriminator.learning_rate,
             "precision": config.precision,
             "layer": eyes(config.losses)[1],
         },
@@ -158,10 +175,11 @@ def memory(config: Any, data: Any) -> int:
     """What two steps take beyond the weights, in bytes."""
     from midframe.training.train.loop import train
     from midframe.training.train.run_folder import read_log
+    from midframe.training.train.setup import Datasets
 
     with tempfile.TemporaryDirectory(prefix="midframe-paper-") as folder:
-        train(replace(config, samples=2 * config.batch), Path(folder) / "run", data=data)
-        return int(read_log(Path(folder) / "run")[-1]["memory"] or 0)
+        train(replace(config, samples=2 * config.batch_size), Path(folder) / "run", datasets=Datasets(data))
+        return int(read_log(Path(folder) / "run")[-1]["memory_bytes"] or 0)
 
 
 def triplets(folder: Path, split: Any, most: int) -> Any:
@@ -191,8 +209,8 @@ def samples(data: Any, config: Any, steps: int) -> Iterator[Any]:
     """The batches that the run saw: each follows from the data, the settings and its number."""
     from midframe.training.data.samples import make_batch
 
-    firsts = range(0, steps * config.batch, config.batch)
-    return (make_batch(data, config, range(first, first + config.batch)) for first in firsts)
+    firsts = range(0, steps * config.batch_size, config.batch_size)
+    return (make_batch(data, config, range(first, first + config.batch_size)) for first in firsts)
 
 
 def of_average(batch: Any, config: Any) -> dict[str, float]:
@@ -215,32 +233,32 @@ def held_of_average(held: Any) -> dict[str, float]:
     """The PSNR of the average on the held-back triplets, as the trainer reckons it."""
     import torch
 
-    from midframe.training.train.validation import held_batch
+    from midframe.training.train.validation import validation_batch
 
-    batch = held_batch(held)
+    batch = validation_batch(held)
     assert batch is not None
     errors = (((batch.first + batch.second) / 2).round() - batch.target).square().mean((1, 2, 3))
     return {"psnr_of_average": round(float((10 * torch.log10(255**2 / errors)).mean()), 3)}
 
 
 @cache
-def eyes(config: Losses) -> tuple[Vgg19, str]:
+def eyes(config: LossConfig) -> tuple[Vgg19, str]:
     """VGG-19 and the layer of the perceptual loss."""
     from midframe.networks.vgg import choose_layer, load_vgg19
 
-    assert config.vgg is not None
-    vgg = load_vgg19(config.vgg)
-    return vgg, choose_layer(vgg, config.layer)
+    assert config.vgg_file is not None
+    vgg = load_vgg19(config.vgg_file)
+    return vgg, choose_layer(vgg, config.vgg_layer)
 
 
 def weights_of(config: Any) -> int:
     """Bytes of the weights of both players and of VGG-19."""
     import torch
 
-    from midframe.training.train.models import players
+    from midframe.training.train.models import build_models
 
-    who = players(config, torch.device("cpu"))
-    networks = (who.network, who.discriminator, who.vgg)
+    models = build_models(config, torch.device("cpu"))
+    networks = (models.generator, models.discriminator, models.vgg)
     return sum(w.nbytes for network in networks if network is not None for w in network.parameters())
 
 
@@ -256,14 +274,14 @@ def found(curves: dict[str, list[float]]) -> dict[str, Any]:
     def ends(values: list[float]) -> list[float]:
         return [round(statistics.mean(part), 4) for part in (values[:tenth], values[-tenth:])]
 
-    told: dict[str, Any] = {name: {"first_and_last_tenth": ends(curves[name])} for name in PLAYED[:6]}
+    told: dict[str, Any] = {name: {"first_and_last_tenth": ends(curves[name])} for name in LOGGED[:6]}
     for name in ("perceptual", "reconstruction"):
         ratio = [
             sum(curves[name][part]) / sum(curves[f"{name}_of_average"][part])
             for part in (slice(0, tenth), slice(-tenth, None))
         ]
         told[name] |= {"to_average": [round(each, 4) for each in ratio], "as_it_should": ratio[1] < 1}
-    right = told["true_right"]["first_and_last_tenth"][1] + told["made_right"]["first_and_last_tenth"][1]
+    right = told["target_accuracy"]["first_and_last_tenth"][1] + told["predicted_accuracy"]["first_and_last_tenth"][1]
     told["discriminator"] |= {
         "start": round(2 * math.log(2), 4),
         "as_it_should": told["discriminator"]["first_and_last_tenth"][1] < 2 * math.log(2) and right > 1,
@@ -309,8 +327,8 @@ def draw(curves: dict[str, list[float]], path: Path) -> None:
         axes.annotate(label, (1, value), fontsize=8, va="bottom")
     axes.set_title("the two players")
     axes = figure.add_subplot(2, 3, 6)
-    line(axes, curves["true_right"], "C4", "true frames known as true")
-    line(axes, curves["made_right"], "C5", "made frames known as made")
+    line(axes, curves["target_accuracy"], "C4", "true frames known as true")
+    line(axes, curves["predicted_accuracy"], "C5", "made frames known as made")
     axes.set_title("how often the discriminator is right")
     for axes in figure.axes:
         axes.set_xlabel("steps")

@@ -115,26 +115,33 @@ def guided_step(trio: Any, pool: ThreadPoolExecutor, ours: bool) -> Step:
 
     import torch
 
-    from midframe.training.config import PRESETS, Losses
+    from midframe.training.config import LossConfig
+    from midframe.training.data.batch import Batch
     from midframe.training.distributed import World
-    from midframe.training.train.models import move, network_step, players
-    from midframe.training.train.objective import Batch
+    from midframe.training.presets import PRESETS
+    from midframe.training.train.models import build_models
+    from midframe.training.train.steps import generator_step, optimiser_step
 
-    config = replace(PRESETS["guided"], batch=BATCH, shares=SHARES)
+    config = replace(PRESETS["guided"], batch_size=BATCH, micro_batches=SHARES)
     if not ours:
-        config = replace(config, losses=Losses(charbonnier=1.0, laplacian=0.3, warped=0.3), depths=(1,))
-    who = players(config, torch.device("cpu"))
-    average = [weight.detach().clone() for weight in who.network.parameters()]
+        config = replace(
+            config, losses=LossConfig(charbonnier=1.0, laplacian=0.3, warped_photometric=0.3), coarse_iterations=(1,)
+        )
+    models = build_models(config, torch.device("cpu"))
+    weights = list(models.generator.parameters())
+    average = [weight.detach().clone() for weight in weights]
     time_ = torch.rand(BATCH) * 0.8 + 0.1 if ours else torch.full((BATCH,), 0.5)
     motion, trust = torch.zeros(BATCH, 4, CROP, CROP), torch.ones(BATCH, 1, CROP, CROP)
 
     def step(number: int) -> None:
         first, target, second = trio.float()
         batch = Batch(first, target, second, time_, motion, trust, torch.ones(BATCH))
-        depth = config.depths[number % len(config.depths)]
-        _, gradients, _ = network_step(who, batch, config, 0.0, depth, World(), pool)
-        move(who.optimiser, gradients, RATE, config.optimiser)
-        torch._foreach_lerp_(average, [weight.detach() for weight in who.network.parameters()], 0.001)
+        iterations = config.coarse_iterations[number % len(config.coarse_iterations)]
+        computed = generator_step(
+            models, batch, config, progress=0.0, coarse_iterations=iterations, world=World(), threads=pool
+        )
+        optimiser_step(models.generator_optimiser, computed.gradients, RATE, config.optimiser)
+        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 0.001)
 
     return step
 

@@ -211,8 +211,7 @@ def operator_times(run: Run) -> dict[str, Any]:
     """Forward and both gradients of each backend; the useful GFLOP/s of the forward; the loop for comparison."""
     import torch
 
-    from midframe.ops.separable import torch as chunked
-    from midframe.ops.separable import triton
+    from midframe.ops.separable import pytorch, triton
     from midframe.ops.taps import TapPattern
 
     answers: dict[str, Any] = {}
@@ -223,7 +222,7 @@ def operator_times(run: Run) -> dict[str, Any]:
                 image, vertical, horizontal = inputs = operator_inputs(run, taps, size, kind)
                 weights = torch.zeros(1, 1, *size, device=run.device)
                 jobs: dict[str, Callable[[], Any]] = {}
-                for name, backend in (("triton", triton), ("torch", chunked)):
+                for name, backend in (("triton", triton), ("torch", pytorch)):
                     jobs |= {
                         f"{name} forward": lambda b=backend, x=inputs, p=pattern: b.forward(*x, p, False),
                         f"{name} gradient_kernels": lambda b=backend, x=inputs, w=weights, p=pattern: (

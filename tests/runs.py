@@ -16,38 +16,39 @@ from torch import Tensor
 from films.scenes import texture
 from midframe.networks.vgg import random_vgg19
 from midframe.training.build.frames import encode_picture
-from midframe.training.config import PRESETS, Config
+from midframe.training.config import TrainingConfig, config_to_dict
 from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.shards import ShardSample, write_shard
-from midframe.training.train.run_folder import CHECKPOINT, read_log
+from midframe.training.presets import PRESETS
+from midframe.training.train.run_folder import CHECKPOINT, RunLog, create, read_log
 
 SMALL = {"features": [16] * 4, "hidden": [16] * 4, "blocks": [1] * 4}
 """Settings of a guided network of a few thousand weights."""
 
 GUIDED = replace(
     PRESETS["guided"],
-    settings=SMALL,
-    data=replace(PRESETS["guided"].data, crop=64),
-    batch=4,
+    network_settings=SMALL,
+    data=replace(PRESETS["guided"].data, crop_size=64),
+    batch_size=4,
     samples=24,
-    depths=(1, 2),
+    coarse_iterations=(1, 2),
     log_every=2,
-    evaluate_every=4,
+    validate_every=4,
     precision="float32",
 )
 
 PAPER = replace(
     PRESETS["paper"],
-    data=replace(PRESETS["paper"].data, crop=48, offset=4),
-    batch=2,
+    data=replace(PRESETS["paper"].data, crop_size=48, max_offset=4),
+    batch_size=2,
     samples=12,
     log_every=2,
-    evaluate_every=4,
+    validate_every=4,
     precision="float32",
 )
 
-TIMED = {"seconds", "left", "per_second", "waited", "memory"}
-"""What two equal runs may differ in."""
+CLOCK_KEYS = {"seconds", "seconds_left", "samples_per_second", "data_wait", "memory_bytes"}
+"""Values of the log that may differ between two equal runs."""
 
 
 def window(seed: int, frames: int = 5, height: int = 80, width: int = 96) -> Tensor:
@@ -122,19 +123,30 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def lines(out: Path) -> list[dict[str, Any]]:
-    """The log of a run, less what depends on the clock."""
-    return [{name: value for name, value in line.items() if name not in TIMED} for line in read_log(out)]
+def write_log(folder: Path, steps: range, after: int = 0) -> None:
+    """Write a log with a line for each step and a validation at each even one, continuing a run after a step."""
+    create(folder, GUIDED)
+    with RunLog(folder, after) as log:
+        for step in steps:
+            log.write(step, "train", {"samples": step * 4, "total": 10.0 / step, "gradient_norm": 1.0})
+            if step % 2 == 0:
+                log.write(step, "validation", {"samples": step * 4, "psnr": 20.0 + step})
 
 
-def state(out: Path) -> dict[str, Any]:
-    """A run's last checkpoint, less what depends on the clock."""
-    kept = torch.load(out / CHECKPOINT, weights_only=True)
-    return {name: value for name, value in kept.items() if name not in ("seconds", "times")}
+def timeless_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the log of a run without the values that depend on the clock."""
+    return [{name: value for name, value in line.items() if name not in CLOCK_KEYS} for line in read_log(folder)]
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Return the last checkpoint of a run without the durations, which depend on the clock."""
+    checkpoint: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True)
+    del checkpoint["state"]["seconds"], checkpoint["state"]["step_seconds"]
+    return checkpoint
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether nested values are the same, tensors bit for bit."""
+    """Return whether nested values are equal, tensors bit for bit."""
     if isinstance(one, Tensor):
         return isinstance(other, Tensor) and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -144,14 +156,12 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def toml(config: Config) -> str:
-    """A run's settings as TOML."""
-    from midframe.training.config import tables
-
-    top, below = [], []
-    for name, value in tables(config).items():
+def config_to_toml(config: TrainingConfig) -> str:
+    """Return a run's settings as TOML."""
+    settings, tables = [], []
+    for name, value in config_to_dict(config).items():
         if isinstance(value, dict):
-            below += [f"[{name}]", *(f"{key} = {json.dumps(each)}" for key, each in value.items() if each is not None)]
+            tables += [f"[{name}]", *(f"{key} = {json.dumps(each)}" for key, each in value.items() if each is not None)]
         elif value is not None:
-            top.append(f"{name} = {json.dumps(value)}")
-    return "\n".join(top + below)
+            settings.append(f"{name} = {json.dumps(value)}")
+    return "\n".join(settings + tables)

@@ -1,4 +1,4 @@
-"""docs/training.md names every setting, loss and preset there is."""
+"""docs/training.md names every setting, loss, preset and file of a run."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from midframe.training.config import PRESETS, Config, Data, Discriminator, Losses, Optimiser
-from midframe.training.train.run_folder import BEST, CHECKPOINT, CONFIG, CURVES, ENVIRONMENT, LAST, LOG
+from midframe.training.config import DataConfig, DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from midframe.training.presets import PRESETS
+from midframe.training.train.run_folder import BEST_WEIGHTS, CHECKPOINT, CONFIG, CURVES, ENVIRONMENT, LOG, WEIGHTS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
-TABLES = {"data": Data, "losses": Losses, "optimiser": Optimiser, "discriminator": Discriminator}
+TABLES = {
+    "data": DataConfig,
+    "losses": LossConfig,
+    "optimiser": OptimiserConfig,
+    "discriminator": DiscriminatorConfig,
+}
 NAMES = [
-    *(field.name for field in fields(Config) if field.name not in TABLES),
-    *(f"{table}.{field.name}" for table, kind in TABLES.items() for field in fields(kind) if kind is not Losses),
-    *Losses().weights,
-    *(f"losses.{name}" for name in ("fade", "vgg", "layer")),
+    *(field.name for field in fields(TrainingConfig) if field.name not in TABLES),
+    *(f"{table}.{field.name}" for table, kind in TABLES.items() for field in fields(kind) if kind is not LossConfig),
+    *LossConfig().weights,
+    *(f"losses.{name}" for name in ("fade_until", "vgg_file", "vgg_layer")),
     *PRESETS,
-    *(BEST, CHECKPOINT, CONFIG, CURVES, ENVIRONMENT, LAST, LOG),
+    *(BEST_WEIGHTS, CHECKPOINT, CONFIG, CURVES, ENVIRONMENT, LOG, WEIGHTS),
 ]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_in_the_guide(name: str) -> None:
+def test_the_guide_names(name: str) -> None:
     assert f"`{name}`" in GUIDE

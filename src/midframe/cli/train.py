@@ -1,4 +1,4 @@
-"""`midframe train`: a data set in, weights out; `midframe curves`: what runs did, laid over each other."""
+"""`midframe train`: train a network on data sets; `midframe curves`: draw the losses of training runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from midframe.cli.report import check_json_file, clock, emit, failed, say
 from midframe.errors import Cancelled, SettingError
 
 if TYPE_CHECKING:
-    from midframe.training.config import Config
-    from midframe.training.train.loop import Progress
+    from midframe.training.config import TrainingConfig
+    from midframe.training.train.state import Progress
 
 
 def train(
@@ -26,13 +26,20 @@ def train(
     data: Annotated[
         list[Path] | None, typer.Option(help="A folder of `midframe dataset build`; may be repeated.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")] = False,
-    minutes: Annotated[float | None, typer.Option(help="When the run ends; its rate falls until then.")] = None,
-    samples: Annotated[int | None, typer.Option(help="The same by samples seen.")] = None,
-    start: Annotated[str | None, typer.Option(help="Weights to go on from: a file, or default.")] = None,
-    vgg: Annotated[str | None, typer.Option(help="VGG-19's file, for the perceptual and adversarial losses.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out with its own settings.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Length of the run in minutes; the learning rate falls until then.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Length of the run in samples.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--start", help="Initial weights (init_from): a file, or default.")
+    ] = None,
+    vgg_file: Annotated[
+        str | None, typer.Option("--vgg", help="VGG-19's file, for the perceptual and adversarial losses.")
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting: losses.census=1, batch=8; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Any other setting: losses.census=1, batch_size=8; may be repeated."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output at the end.")] = False,
@@ -44,34 +51,21 @@ def train(
 
     midframe train guided --data DATA --out RUN --minutes 120
 
-    Started by torchrun, it runs on several devices. Interrupted, it writes a checkpoint first; --resume goes on.
+    Started by torchrun, it runs on several devices. Interrupted, it writes a checkpoint first; --resume continues.
     """
     check_json_file(json_file)
     if minutes is not None and samples is not None:
         raise SettingError("--minutes and --samples both say when the run ends; give one")
-    if resume and (config or data or settings or start or vgg):
+    if resume and (config or data or settings or init_from or vgg_file):
         raise SettingError("--resume goes on by the run's own settings; only --minutes or --samples may be new")
     if not resume and config is None:
         raise SettingError("a run needs CONFIG: paper, repository, guided, or a TOML file; or --resume")
-    chosen = None if config is None else _chosen(config, data, start, vgg, settings)
-    from midframe.conversion.render import choose_device
-    from midframe.training.distributed import leads
-    from midframe.training.train.loop import train as run
-
-    stop = _Stop()
-    try:
-        weights = run(
-            chosen,
-            out,
-            samples=samples,
-            minutes=minutes,
-            device=choose_device(device),
-            report=_silent if quiet else _say_progress,
-            cancelled=stop.asked,
-        )
-    except Cancelled as stopped:
-        raise typer.Exit(failed("interrupted", str(stopped), 128 + stop.number, sys.argv[1:])) from None
-    if not leads():
+    overrides: dict[str, Any] = {"losses.vgg_file": vgg_file, "init_from": init_from}
+    if data:
+        overrides["data.folders"] = [str(folder) for folder in data]
+    chosen = None if config is None else _read_settings(config, overrides, settings or [])
+    weights = _run(chosen, out, samples, minutes, device, quiet)
+    if weights is None:
         return
     from midframe.cli.info import weights_json
     from midframe.networks import read_info
@@ -87,39 +81,73 @@ def curves(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """Draw the losses of training runs, laid over each other."""
-    from midframe.training.train.run_folder import draw_curves
+    from midframe.training.train.curves import draw_curves
 
     draw_curves(runs, out)
     say(f"{out}: the curves of {len(runs)} run{'s' if len(runs) > 1 else ''}")
 
 
-def _chosen(
-    config: str, data: list[Path] | None, start: str | None, vgg: str | None, settings: list[str] | None
-) -> Config:
-    """The run's settings: the file or preset, with what the options say."""
-    from midframe.training.config import read_config, tables
+def _run(
+    config: TrainingConfig | None, out: Path, samples: int | None, minutes: float | None, device: str, quiet: bool
+) -> Path | None:
+    """Train, and return the path of the weights; None in other processes than the main one.
 
-    given = tables(read_config(config))
-    if data:
-        given["data"]["shards"] = [str(folder) for folder in data]
-    if vgg is not None:
-        given["losses"]["vgg"] = vgg
-    if start is not None:
-        given["start"] = start
-    for setting in settings or []:
-        name, equals, value = setting.partition("=")
-        *place, last = name.strip().split(".")
-        table: Any = given
-        for part in place:
-            table = table.get(part) if isinstance(table, dict) else None
-        if not equals or not isinstance(table, dict) or (last not in table and place != ["settings"]):
-            raise SettingError(f"--set takes NAME=VALUE of a setting, such as losses.census=1; got '{setting}'")
-        table[last] = _value(value.strip())
-    return read_config(given)
+    Raises `typer.Exit` after a signal, once the checkpoint is written.
+    """
+    from midframe.conversion.render import choose_device
+    from midframe.training.distributed import is_main_process
+    from midframe.training.train.loop import train
+    from midframe.training.train.setup import Budget
+
+    stop = _StopSignal()
+    try:
+        weights = train(
+            config,
+            out,
+            budget=Budget(samples, minutes),
+            device=choose_device(device),
+            report=_print_nothing if quiet else _print_progress,
+            cancelled=stop.is_requested,
+        )
+    except Cancelled as stopped:
+        raise typer.Exit(failed("interrupted", str(stopped), 128 + stop.number, sys.argv[1:])) from None
+    return weights if is_main_process() else None
 
 
-def _value(text: str) -> Any:
-    """A value as TOML has it; a bare word is a string."""
+def _read_settings(config: str, overrides: dict[str, Any], assignments: list[str]) -> TrainingConfig:
+    """Read the settings of a run.
+
+    config: a preset or TOML file. overrides: values of settings by their full names; None leaves a setting as it is.
+    assignments: the values of `--set`, NAME=VALUE.
+    """
+    from midframe.training.config import config_to_dict
+    from midframe.training.config_file import read_config
+
+    tables = config_to_dict(read_config(config))
+    for name, value in overrides.items():
+        if value is not None:
+            _assign(tables, name, value)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not _assign(tables, name.strip(), _parse_value(text.strip())):
+            raise SettingError(f"--set takes NAME=VALUE of a setting, such as losses.census=1; got '{assignment}'")
+    return read_config(tables)
+
+
+def _assign(tables: dict[str, Any], name: str, value: Any) -> bool:
+    """Set a value by its full name, such as `losses.census`; return whether there is a setting of that name."""
+    *path, last = name.split(".")
+    table: Any = tables
+    for part in path:
+        table = table.get(part) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or (last not in table and path != ["network_settings"]):
+        return False
+    table[last] = value
+    return True
+
+
+def _parse_value(text: str) -> Any:
+    """Parse a TOML value; anything that is not TOML, such as a bare word, is a string."""
     import tomllib
 
     try:
@@ -128,33 +156,34 @@ def _value(text: str) -> Any:
         return text
 
 
-class _Stop:
-    """SIGINT and SIGTERM ask the run to stop after its step; the second one ends it at once."""
+class _StopSignal:
+    """Handles SIGINT and SIGTERM: the first asks the run to stop after its step, the second ends the process."""
 
     def __init__(self) -> None:
         self.number = 0
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+            signal.signal(number, self._handle)
 
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
+        """Return whether a signal has arrived."""
         return self.number != 0
 
-    def _note(self, number: int, _frame: object) -> None:
+    def _handle(self, number: int, _frame: object) -> None:
         if self.number:
             say("ended at once; --resume goes on from the last checkpoint")
             os._exit(128 + number)
         self.number = number
 
 
-def _say_progress(progress: Progress) -> None:
-    """A plain line on standard error."""
-    left = "" if progress.seconds_left is None else f", {clock(progress.seconds_left)} left"
+def _print_progress(progress: Progress) -> None:
+    """Print the progress of a run as one line on standard error."""
+    time_left = "" if progress.seconds_left is None else f", {clock(progress.seconds_left)} left"
     losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
     say(
-        f"step {progress.step}, {progress.samples} samples, {progress.per_second:.1f} a second, "
-        f"waited {progress.waited:.1%}{left}: {losses}"
+        f"step {progress.step}, {progress.samples} samples, {progress.samples_per_second:.1f} a second, "
+        f"waited {progress.data_wait:.1%}{time_left}: {losses}"
     )
 
 
-def _silent(progress: Progress) -> None:
-    pass
+def _print_nothing(progress: Progress) -> None:
+    """Ignore the progress of a run (`--quiet`)."""

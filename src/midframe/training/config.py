@@ -1,277 +1,267 @@
-"""What a training run is told: one frozen dataclass, read from TOML, with the presets."""
+"""Settings of a training run: one frozen dataclass with a table for data, losses, optimiser and discriminator.
+
+The names of the fields are those in a TOML file (`config_file.read_config`) and in `midframe train --set NAME=VALUE`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from midframe.errors import DeviceError, SettingError
+from midframe.errors import SettingError
 
-Schedule = Literal["paper", "repository", "cosine", "constant"]
+Schedule = Literal["step_decay", "power_decay", "cosine", "constant"]
+"""How the learning rate falls (`train.schedule.learning_rate_at` has the formulas)."""
+
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
+"""The floating-point type that networks compute in; `auto` lets the network and the device decide."""
 
-_STRICT = {"extra": "forbid"}
-"""What pydantic is told of each table: no names but these."""
+FLOW_LOSSES = ("blended_photometric", "warped_photometric", "flow", "flow_distillation")
+"""Losses of the optical flow at every level of the network `guided`; no other network has such flow."""
+
+_PYDANTIC_CONFIG = {"extra": "forbid"}
+"""Makes pydantic refuse unknown names in a table."""
 
 
 @dataclass(frozen=True)
-class Data:
-    """What samples are made of."""
+class DataConfig:
+    """Which samples a run trains on (table `data`)."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _PYDANTIC_CONFIG
 
-    shards: tuple[str, ...] = ()
-    """Folders that `midframe dataset build` wrote."""
+    folders: tuple[str, ...] = ()
+    """Data set folders written by `midframe dataset build`."""
     augmentation: Literal["paper", "repository", "guided"] = "paper"
-    crop: int | None = None
-    """Side of a sample in pixels; none: the augmentation's own."""
-    offset: int | None = None
-    """How far the outer frames are moved at most, in pixels; none: the augmentation's own."""
-    drawn: float = 0.0
-    """The share of samples that are drawn, with exact middles and motion, out of pictures of the data set."""
-    balance: bool = False
-    """Pick films alike, and what moves more often than what does not; else each window once an epoch."""
-    reach: int | None = None
-    """How many frames the outer ones of a sample are apart at most, 2 or more; none: as many as the windows hold."""
-    times: bool = False
-    """Also times other than the middle, and frames further apart, out of windows longer than three."""
+    """Augmentation preset: the report's, its author's code's, or that of the preset `guided`."""
+    crop_size: int | None = None
+    """Side of the square samples in pixels; None takes that of the augmentation preset."""
+    max_offset: int | None = None
+    """Largest random translation of the two input frames in pixels; None takes that of the augmentation preset."""
+    synthetic: float = 0.0
+    """Fraction of the samples that are synthetic scenes with exact optical flow, textured from the data set."""
+    balanced_sampling: bool = False
+    """Choose films with equal probability and windows with more motion more often; else each window once an epoch."""
+    max_frame_distance: int | None = None
+    """Largest distance between the two input frames, in source frames, 2 or more; None for the length of the window."""
+    arbitrary_times: bool = False
+    """Also choose targets at other times than the middle and input frames further apart, if windows are long enough."""
     on_device: bool = False
-    """Keep the windows in the memory of the device that trains, and make samples there."""
+    """Keep the data set in the memory of the training device and make the samples there."""
 
 
 @dataclass(frozen=True)
-class Losses:
-    """The weight of each loss; a loss of weight 0 is not computed."""
+class LossConfig:
+    """The weight of each loss, and what losses depend on (table `losses`). A loss of weight 0 is not computed."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _PYDANTIC_CONFIG
 
     perceptual: float = 0.0
+    """Squared difference of VGG-19 features."""
     reconstruction: float = 0.0
+    """Mean absolute error."""
     adversarial: float = 0.0
+    """-log sigmoid of the discriminator's logit; a weight above 0 adds a discriminator to the run."""
     luminosity: float = 0.0
+    """Mean squared error of the luma."""
     charbonnier: float = 0.0
-    decibels: float = 0.0
+    """Charbonnier loss."""
+    log_mse: float = 0.0
+    """Logarithm of the mean squared error, in decibels."""
     laplacian: float = 0.0
+    """Mean absolute error of Laplacian pyramids."""
     census: float = 0.0
-    merged: float = 0.0
-    """Guided only: at each level, the frames brought together by its motion and blended, against the target."""
-    warped: float = 0.0
-    """Guided only: at each level, either frame moved, against the target; fades."""
-    motion: float = 0.0
-    """Guided only: distance in pixels from the exact motion of drawn samples; fades to a quarter."""
-    teacher: float = 0.0
-    """Guided only: distance in pixels from the motion that DIS finds; fades to nothing."""
-    fade: float = 0.4
-    """The part of the run after which what fades has faded."""
-    vgg: str | None = None
-    """The file of VGG-19; none: the one that `midframe models fetch vgg19` brought."""
-    layer: str = "relu4_4"
-    """Of VGG-19, for the perceptual loss; the deepest the file holds where it does not reach that far."""
+    """Census loss."""
+    blended_photometric: float = 0.0
+    """`guided` only: Charbonnier loss of the warped frames blended by visibility, at every level."""
+    warped_photometric: float = 0.0
+    """`guided` only: Charbonnier loss of each warped frame, at every level; fades to 0."""
+    flow: float = 0.0
+    """`guided` only: end-point error against the exact flow of synthetic samples, in pixels; fades to a quarter."""
+    flow_distillation: float = 0.0
+    """`guided` only: end-point error against the flow that DIS estimates, in pixels; fades to 0."""
+    fade_until: float = 0.4
+    """Fraction of the run after which the losses that fade have reached their final weight; they fall linearly."""
+    vgg_file: str | None = None
+    """File of VGG-19's weights; None for the one that `midframe models fetch vgg19` stores."""
+    vgg_layer: str = "relu4_4"
+    """VGG-19 layer of the perceptual loss; if the file ends before it, the deepest layer in the file is taken."""
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each loss by its name."""
-        return {name: value for name, value in vars(self).items() if name not in ("fade", "vgg", "layer")}
+        """Return the weight of each loss by its name."""
+        return {
+            name: value for name, value in vars(self).items() if name not in ("fade_until", "vgg_file", "vgg_layer")
+        }
 
 
 @dataclass(frozen=True)
-class Optimiser:
-    """How weights move."""
+class OptimiserConfig:
+    """The generator's AdamW optimiser (table `optimiser`)."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _PYDANTIC_CONFIG
 
-    rate: float = 0.0006
-    schedule: Schedule = "paper"
-    warmup: int = 0
-    """Steps over which the rate rises."""
+    learning_rate: float = 0.0006
+    """Learning rate before the schedule."""
+    schedule: Schedule = "step_decay"
+    """How the learning rate falls during the run."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0."""
     weight_decay: float = 0.0
-    clip: float | None = None
-    """The largest norm of the gradients, all together."""
-    clip_each: float | None = None
-    """The largest norm of each tensor's gradient (the author's code: 5)."""
+    """AdamW's decoupled weight decay."""
+    clip_norm: float | None = None
+    """Largest norm of all gradients together; None for no limit."""
+    clip_norm_per_tensor: float | None = None
+    """Largest norm of the gradient of each parameter tensor; None for no limit (the author's code has 5)."""
 
 
 @dataclass(frozen=True)
-class Discriminator:
-    """The other player; it plays where the adversarial loss has a weight."""
+class DiscriminatorConfig:
+    """The discriminator (table `discriminator`); it exists only if the adversarial loss has a weight."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _PYDANTIC_CONFIG
 
-    rate: float = 0.0001
-    base: str = "pool5"
-    """The layer of VGG-19 it looks at; the deepest pooling or rectifier the file holds where it does not reach."""
-    smoothing: float = 0.0
+    learning_rate: float = 0.0001
+    """Learning rate of its Adam optimiser, constant."""
+    vgg_layer: str = "pool5"
+    """VGG-19 layer whose features are its input; if the file ends before it, the deepest pooling or ReLU layer."""
+    label_smoothing: float = 0.0
+    """How far the label of real frames lies below 1."""
     dropout: float = 0.5
+    """Dropout probability of its dense layers."""
 
 
 @dataclass(frozen=True)
-class Config:
-    """A training run."""
+class TrainingConfig:
+    """All settings of a training run. Raises `SettingError` if values are out of range or contradict each other."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _PYDANTIC_CONFIG
 
     network: str = "paper"
-    settings: dict[str, Any] = field(default_factory=dict)
-    """What the network's class takes."""
-    start: str | None = None
-    """A weights file to go on from, or the name of shipped weights."""
-    data: Data = Data()
-    losses: Losses = Losses()
-    optimiser: Optimiser = Optimiser()
-    discriminator: Discriminator = Discriminator()
-    batch: int = 6
+    """Name of the network to train."""
+    network_settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the network's class."""
+    init_from: str | None = None
+    """Initial weights: a weights file or the name of shipped weights; None for random initialisation."""
+    data: DataConfig = DataConfig()
+    losses: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    batch_size: int = 6
+    """Samples per step of each process."""
     samples: int = 10_000_000
-    """How many samples the run sees, unless it has so many minutes."""
+    """Length of the run in samples; ignored if `minutes` is set."""
     minutes: float | None = None
-    """How long the run may take: turned into samples once its speed is known, and kept."""
+    """Length of the run in minutes; converted to samples once its speed has been measured, then fixed."""
     seed: int = 1
+    """Seed of the initial weights, the samples and dropout."""
     precision: Precision = "auto"
-    shares: int = 1
-    """Parts of a batch that are worked on side by side, a thread each (CPU)."""
+    """Floating-point type of the networks. Losses, optimisers and weights are never in bfloat16."""
+    micro_batches: int = 1
+    """Equal parts of a batch that are processed in parallel, one thread each (for CPUs)."""
     workers: int = 0
-    """Processes that make samples; none: a thread does, which is enough for a CPU."""
-    average: float = 0.999
-    """Of the moving average of the weights, a step; 0 for none."""
-    depths: tuple[int, ...] = ()
-    """Guided only: how many times the coarsest decoder runs, one a step in turn; none: by the size of the picture."""
+    """Processes that make samples; 0 for one thread, which is enough on a CPU."""
+    ema_decay: float = 0.999
+    """Decay per step of the exponential moving average (EMA) of the weights; 0 for no average."""
+    coarse_iterations: tuple[int, ...] = ()
+    """`guided` only: iterations of its coarsest decoder, cycled through step by step; empty: chosen by frame size."""
     log_every: int = 50
-    evaluate_every: int = 1000
+    """Steps between two lines of the log."""
+    validate_every: int = 1000
+    """Steps between two validations."""
     checkpoint_every: int = 500
+    """Steps between two checkpoints."""
     licence: str = "MIT"
-    """Of the weights."""
+    """Licence of the weights, for their metadata and model card."""
 
     def __post_init__(self) -> None:
-        weights = self.losses.weights
-        every = {name: getattr(self, name) for name in ("log_every", "evaluate_every", "checkpoint_every")}
-        clips = [clip for clip in (self.optimiser.clip, self.optimiser.clip_each) if clip is not None]
-        dropout, smoothing = self.discriminator.dropout, self.discriminator.smoothing
-        numbers = [*weights.values(), *clips, self.optimiser.rate, self.optimiser.weight_decay, self.discriminator.rate]
-        numbers += [] if self.minutes is None else [self.minutes]
-        for holds, needed in (
-            (self.batch >= 1 <= self.shares, f"a batch and shares of 1 or more; got {self.batch}, {self.shares}"),
-            (self.samples >= 1, f"samples of 1 or more; got {self.samples}"),
-            (self.minutes is None or self.minutes > 0, f"more than no minutes; got {self.minutes}"),
-            (0 <= self.data.drawn <= 1, f"a share of drawn samples from 0 to 1; got {self.data.drawn}"),
-            (0 <= self.average < 1, f"an average from 0 to below 1; got {self.average}"),
-            (self.workers >= 0, f"workers of 0 or more; got {self.workers}"),
-            (min(every.values()) >= 1, f"{', '.join(every)} of 1 or more; got {', '.join(map(str, every.values()))}"),
-            (min(self.optimiser.rate, self.discriminator.rate) > 0, "learning rates above 0"),
-            (min(weights.values()) >= 0 < max(weights.values()), "a loss with a weight, and none below 0"),
-            (min(self.depths, default=1) >= 1, f"depths of 1 or more; got {self.depths}"),
-            (0 <= self.seed < 2**32, f"a seed from 0 to 4294967295; got {self.seed}"),
-            (self.data.crop is None or self.data.crop >= 1, f"a crop of 1 pixel or more; got {self.data.crop}"),
-            (self.data.offset is None or self.data.offset >= 0, f"an offset of 0 or more; got {self.data.offset}"),
-            (self.data.reach is None or self.data.reach >= 2, f"a reach of 2 or more; got {self.data.reach}"),
-            (self.optimiser.warmup >= 0, f"a warmup of 0 or more; got {self.optimiser.warmup}"),
-            (self.optimiser.weight_decay >= 0, f"a weight_decay of 0 or more; got {self.optimiser.weight_decay}"),
-            (min(clips, default=1) > 0, f"clip and clip_each above 0; got {', '.join(map(str, clips))}"),
-            (self.losses.fade >= 0, f"a fade of 0 or more; got {self.losses.fade}"),
-            (0 <= dropout < 1, f"a discriminator's dropout from 0 to below 1; got {dropout}"),
-            (0 <= smoothing < 1, f"a discriminator's smoothing from 0 to below 1; got {smoothing}"),
-            (all(map(math.isfinite, numbers)), "numbers that are finite"),
-            (not (self.data.on_device and self.workers), "workers = 0 where samples are made on the device"),
-        ):
-            if not holds:
-                raise SettingError(f"a run needs {needed}")
-        if self.batch % self.shares:
-            raise SettingError(f"a batch of {self.batch} cannot be cut into shares = {self.shares} equal ones")
-        if self.losses.adversarial and self.shares > 1 and self.discriminator.dropout:
-            raise SettingError("shares of a batch draw the discriminator's dropout in any order: shares = 1 is needed")
-        if self.network != "guided" and any(weights[name] for name in GUIDED_LOSSES):
-            raise SettingError(f"the losses {', '.join(GUIDED_LOSSES)} are of the network guided, not {self.network}")
+        for check in (_check_run, _check_data, _check_losses, _check_optimisers):
+            for holds, requirement in check(self):
+                if not holds:
+                    raise SettingError(f"a run needs {requirement}")
+        if self.batch_size % self.micro_batches:
+            raise SettingError(
+                f"batch_size = {self.batch_size} cannot be divided into "
+                f"micro_batches = {self.micro_batches} equal parts"
+            )
+        if self.losses.adversarial and self.micro_batches > 1 and self.discriminator.dropout:
+            raise SettingError(
+                "the discriminator's dropout would depend on the order in which micro-batches finish: "
+                "micro_batches = 1 is needed"
+            )
+        if self.network != "guided" and any(self.losses.weights[name] for name in FLOW_LOSSES):
+            raise SettingError(f"the losses {', '.join(FLOW_LOSSES)} need the network guided, not {self.network}")
 
 
-GUIDED_LOSSES = ("merged", "warped", "motion", "teacher")
-
-PRESETS: dict[str, Config] = {
-    "paper": Config(losses=Losses(perceptual=1.0, reconstruction=0.4, adversarial=0.8)),
-    "repository": Config(
-        settings={"initialisation": "glorot", "centre_tap": False},
-        data=Data(augmentation="repository"),
-        losses=Losses(perceptual=1.0, reconstruction=0.2, adversarial=1.0),
-        optimiser=Optimiser(schedule="repository", clip_each=5.0),
-        discriminator=Discriminator(smoothing=0.125, dropout=0.0),
-    ),
-    "guided": Config(
-        network="guided",
-        data=Data(augmentation="guided", drawn=0.4, balance=True, times=True),
-        losses=Losses(charbonnier=1.0, laplacian=0.1, merged=0.2, warped=0.1, motion=1.0, teacher=0.5),
-        optimiser=Optimiser(rate=0.001, schedule="cosine", warmup=300, weight_decay=1e-4, clip=255.0),
-        batch=16,
-        samples=1_000_000,
-        shares=2,
-        depths=(1, 1, 1, 2),
-    ),
-}
-"""`paper` and `repository` (the report and its author's code) and `guided` (ours)."""
-
-
-def read_config(source: str | Path | dict[str, Any]) -> Config:
-    """A run's settings: the name of a preset, a TOML file, or tables as TOML gives them.
-
-    A file or tables may say `preset = NAME`; what else they say replaces that of the preset. Unknown names and values
-    of the wrong type raise `SettingError`.
-    """
-    if isinstance(source, dict):
-        return _checked(source, "these settings")
-    if str(source) in PRESETS:
-        return PRESETS[str(source)]
-    import tomllib
-
-    try:
-        written = tomllib.loads(Path(source).read_text("utf-8"))
-    except OSError as error:
-        presets = ", ".join(PRESETS)
-        raise SettingError(
-            f"'{source}' is no preset ({presets}) and no file that can be read: {error.strerror}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{source} is no TOML: {error}") from error
-    return _checked(written, str(source))
-
-
-def tables(config: Config) -> dict[str, Any]:
-    """A run's settings as plain tables: `read_config` or `from_tables` of them gives the run back."""
+def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """Return the settings as nested dictionaries of plain values, the inverse of `config_from_dict`."""
     return dataclasses.asdict(config)
 
 
-def from_tables(tables: dict[str, Any]) -> Config:
-    """The run that `tables` made these of: nothing is converted, and pydantic is not needed."""
-    parts = {"data": Data, "losses": Losses, "optimiser": Optimiser, "discriminator": Discriminator}
-    return Config(**{name: parts[name](**value) if name in parts else value for name, value in tables.items()})
+def config_from_dict(tables: dict[str, Any]) -> TrainingConfig:
+    """Return the settings that `config_to_dict` made these dictionaries of.
+
+    Does not need pydantic: types are not checked. Raises `TypeError` for unknown names.
+    """
+    classes = {
+        "data": DataConfig,
+        "losses": LossConfig,
+        "optimiser": OptimiserConfig,
+        "discriminator": DiscriminatorConfig,
+    }
+    return TrainingConfig(
+        **{name: classes[name](**value) if name in classes else value for name, value in tables.items()}
+    )
 
 
-def _checked(written: dict[str, Any], where: str) -> Config:
-    """Tables that a person wrote."""
-    try:
-        from pydantic import TypeAdapter, ValidationError
-    except ImportError as error:
-        raise DeviceError("settings are read by pydantic: pip install 'midframe[train]'") from error
-    given = dict(written)
-    preset = given.pop("preset", None)
-    if preset is not None and preset not in list(PRESETS):
-        raise SettingError(f"{where}: there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
-    base = tables(PRESETS[preset]) if preset else {}
-    try:
-        # As JSON, where strict means that nothing is taken for another type, but a list may become a tuple.
-        text = json.dumps(_merged(base, given), default=str)
-        return TypeAdapter(Config).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error":  # of Config itself, which says what was found
-            raise SettingError(f"{where}: {first['ctx']['error']}") from error
-        place = ".".join(map(str, first["loc"])) or "settings"
-        raise SettingError(f"{where}: {place}: {first['msg']}; got {first['input']!r}") from error
+Check = tuple[bool, str]
+"""Whether a requirement holds, and the requirement in words, with the value found."""
 
 
-def _merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in given.items():
-        below = merged.get(name)
-        is_table = isinstance(value, dict) and isinstance(below, dict) and name != "settings"
-        merged[name] = _merged(below, value) if is_table and isinstance(below, dict) else value
-    return merged
+def _check_run(config: TrainingConfig) -> Iterator[Check]:
+    batch_size, micro_batches = config.batch_size, config.micro_batches
+    yield batch_size >= 1, f"batch_size of 1 or more; got {batch_size}"
+    yield micro_batches >= 1, f"micro_batches of 1 or more; got {micro_batches}"
+    yield config.samples >= 1, f"samples of 1 or more; got {config.samples}"
+    yield config.minutes is None or 0 < config.minutes < math.inf, f"finite minutes above 0; got {config.minutes}"
+    yield 0 <= config.ema_decay < 1, f"ema_decay from 0 to below 1; got {config.ema_decay}"
+    yield config.workers >= 0, f"workers of 0 or more; got {config.workers}"
+    for name in ("log_every", "validate_every", "checkpoint_every"):
+        yield getattr(config, name) >= 1, f"{name} of 1 or more; got {getattr(config, name)}"
+    iterations = config.coarse_iterations
+    yield min(iterations, default=1) >= 1, f"coarse_iterations of 1 or more; got {iterations}"
+    yield 0 <= config.seed < 2**32, f"a seed from 0 to 4294967295; got {config.seed}"
+
+
+def _check_data(config: TrainingConfig) -> Iterator[Check]:
+    data = config.data
+    yield 0 <= data.synthetic <= 1, f"data.synthetic from 0 to 1; got {data.synthetic}"
+    yield data.crop_size is None or data.crop_size >= 1, f"data.crop_size of 1 or more; got {data.crop_size}"
+    yield data.max_offset is None or data.max_offset >= 0, f"data.max_offset of 0 or more; got {data.max_offset}"
+    distance = data.max_frame_distance
+    yield distance is None or distance >= 2, f"data.max_frame_distance of 2 or more; got {distance}"
+    yield not (data.on_device and config.workers), "workers = 0 if data.on_device is true"
+
+
+def _check_losses(config: TrainingConfig) -> Iterator[Check]:
+    weights = config.losses.weights.values()
+    yield all(map(math.isfinite, weights)), "loss weights that are finite"
+    yield min(weights) >= 0 < max(weights), "a loss with a weight, and none below 0"
+    yield config.losses.fade_until >= 0, f"losses.fade_until of 0 or more; got {config.losses.fade_until}"
+
+
+def _check_optimisers(config: TrainingConfig) -> Iterator[Check]:
+    optimiser, discriminator = config.optimiser, config.discriminator
+    for table, rate in (("optimiser", optimiser.learning_rate), ("discriminator", discriminator.learning_rate)):
+        yield 0 < rate < math.inf, f"a finite {table}.learning_rate above 0; got {rate}"
+    yield optimiser.warmup_steps >= 0, f"optimiser.warmup_steps of 0 or more; got {optimiser.warmup_steps}"
+    decay = optimiser.weight_decay
+    yield 0 <= decay < math.inf, f"a finite optimiser.weight_decay of 0 or more; got {decay}"
+    for name in ("clip_norm", "clip_norm_per_tensor"):
+        limit = getattr(optimiser, name)
+        yield limit is None or 0 < limit < math.inf, f"a finite optimiser.{name} above 0; got {limit}"
+    smoothing, dropout = discriminator.label_smoothing, discriminator.dropout
+    yield 0 <= smoothing < 1, f"discriminator.label_smoothing from 0 to below 1; got {smoothing}"
+    yield 0 <= dropout < 1, f"discriminator.dropout from 0 to below 1; got {dropout}"

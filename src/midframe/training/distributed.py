@@ -1,4 +1,7 @@
-"""Several processes on one run: who they are, and how they agree. Started by `torchrun`; alone, all is as without."""
+"""Distributed data-parallel training: the processes of a run started by `torchrun`, and what they exchange.
+
+A run without `torchrun` is a world of one process, in which every exchange returns its argument.
+"""
 
 from __future__ import annotations
 
@@ -11,70 +14,78 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-ENVIRONMENT = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-"""What `torchrun` says to each process, and what holds without it."""
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes of a run. rank: this one's number. size: how many. local: its number on this machine."""
-
-    rank: int = 0
-    size: int = 1
-    local: int = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes, prints and evaluates."""
-        return self.rank == 0
-
-    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The mean over the processes of each tensor (of one type). One exchange for all of them."""
-        if self.size == 1:
-            return list(tensors)
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
-        flat /= self.size
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-
-    def any(self, here: bool) -> bool:
-        """Whether it is so in any process."""
-        if self.size == 1:
-            return here
-        answer = torch.tensor(float(here), device=_place())
-        dist.all_reduce(answer, op=dist.ReduceOp.MAX)
-        return bool(answer)
-
-    def share(self, value: float) -> float:
-        """The leading process's number, in all processes."""
-        if self.size == 1:
-            return value
-        sent = torch.tensor(value, dtype=torch.float64, device=_place())
-        dist.broadcast(sent, 0)
-        return float(sent)
-
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
-    """Join the processes that `torchrun` started, if it did; leave them at the end."""
-    rank, size, local = (int(os.environ.get(name, alone)) for name, alone in ENVIRONMENT.items())
-    if size == 1:
+def join_process_group(device: torch.device) -> Iterator[World]:
+    """Join the process group if `torchrun` started this process, and leave it at the end.
+
+    The group communicates by NCCL if `device` is a CUDA device, else by Gloo.
+    """
+    world = World(
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+    )
+    if world.world_size == 1:
         yield World()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(world.local_rank)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(rank, size, local)
+        yield world
     finally:
         dist.destroy_process_group()
 
 
-def leads() -> bool:
-    """Whether this process is the leading one of those that `torchrun` started, or alone."""
+def is_main_process() -> bool:
+    """Return whether this process has rank 0, by the environment that `torchrun` sets; true without `torchrun`."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _place() -> str:
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them."""
+
+    rank: int = 0
+    """Number of this process, from 0."""
+    world_size: int = 1
+    """Number of processes."""
+    local_rank: int = 0
+    """Number of this process among those on the same machine, which is the index of its CUDA device."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the main process, which alone validates, prints and writes files."""
+        return self.rank == 0
+
+    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the mean over all processes of each tensor. All tensors have one type and are sent as one message."""
+        if self.world_size == 1:
+            return list(tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def any(self, condition: bool) -> bool:
+        """Return whether the condition is true in any process."""
+        if self.world_size == 1:
+            return condition
+        flag = torch.tensor(float(condition), device=_communication_device())
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def broadcast(self, value: float) -> float:
+        """Return the main process's value in every process."""
+        if self.world_size == 1:
+            return value
+        message = torch.tensor(value, dtype=torch.float64, device=_communication_device())
+        dist.broadcast(message, 0)
+        return float(message)
+
+
+def _communication_device() -> str:
+    """Return the device whose tensors the process group can send."""
     return "cuda" if dist.get_backend() == "nccl" else "cpu"

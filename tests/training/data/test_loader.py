@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from midframe.errors import SettingError
-from midframe.training.config import Config
+from midframe.training.config import TrainingConfig
 from midframe.training.data.batch import Batch
 from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.loader import prefetch_batches
@@ -20,7 +20,9 @@ from runs import GUIDED, PAPER, packed, same
 ALONE = World()
 
 
-def first(count: int, data: InMemoryDataset, config: Config, seen: int = 0, world: World = ALONE) -> list[Batch]:
+def first(
+    count: int, data: InMemoryDataset, config: TrainingConfig, seen: int = 0, world: World = ALONE
+) -> list[Batch]:
     with prefetch_batches(data, config, seen, world) as batches:
         return list(islice(batches, count))
 
@@ -34,7 +36,7 @@ def test_batches_follow_each_other_from_where_the_run_stands() -> None:
 
 def test_processes_share_a_steps_samples() -> None:
     data = packed()
-    whole = first(3, data, replace(PAPER, batch=4))
+    whole = first(3, data, replace(PAPER, batch_size=4))
     parts = [first(3, data, PAPER, world=World(rank, 2)) for rank in range(2)]
     for step, batch in enumerate(whole):
         for name, values in vars(batch).items():
@@ -44,7 +46,7 @@ def test_processes_share_a_steps_samples() -> None:
 @pytest.mark.slow
 def test_processes_that_make_samples_make_the_same() -> None:
     data = packed()
-    config = replace(GUIDED, data=replace(GUIDED.data, crop=32))
+    config = replace(GUIDED, data=replace(GUIDED.data, crop_size=32))
     wanted = first(5, data, config, seen=4)
     made = first(5, data, replace(config, workers=2), seen=4)
     assert all(same(vars(one), vars(other)) for one, other in zip(wanted, made, strict=True))
@@ -52,4 +54,4 @@ def test_processes_that_make_samples_make_the_same() -> None:
 
 def test_what_goes_wrong_while_samples_are_made_is_said() -> None:
     with pytest.raises(SettingError, match="cannot be cut out of frames"):
-        first(1, packed(), replace(PAPER, data=replace(PAPER.data, crop=200)))
+        first(1, packed(), replace(PAPER, data=replace(PAPER.data, crop_size=200)))

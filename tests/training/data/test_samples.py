@@ -10,26 +10,27 @@ import pytest
 import torch
 
 from films.scenes import texture
-from midframe.training.config import PRESETS, Config, Data
+from midframe.training.config import DataConfig, TrainingConfig
 from midframe.training.data import samples
 from midframe.training.data.samples import TIMES, augmentation_of, make_batch, make_sample
 from midframe.training.data.teacher_flow import estimate_teacher_flow
+from midframe.training.presets import PRESETS
 from runs import GUIDED, PAPER, constant, packed, same
 
 
-def plain(**data: object) -> Config:
+def plain(**data: object) -> TrainingConfig:
     """The report's samples, 32 pixels wide, of pictures that need not be larger."""
-    return replace(PAPER, data=Data(crop=32, offset=2, **data))  # type: ignore[arg-type]
+    return replace(PAPER, data=DataConfig(crop_size=32, max_offset=2, **data))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("config", [GUIDED, PAPER], ids=["guided", "paper"])
-def test_a_sample_is_the_same_alone_in_a_batch_and_again(config: Config) -> None:
+def test_a_sample_is_the_same_alone_in_a_batch_and_again(config: TrainingConfig) -> None:
     data = packed()
     whole = make_batch(data, config, range(5, 11))
     again = make_batch(data, config, [10, 7])
     for name, values in vars(whole).items():
         assert same(values[[5, 2]], getattr(again, name))
-    assert whole.first.shape == (6, 3, config.data.crop, config.data.crop)
+    assert whole.first.shape == (6, 3, config.data.crop_size, config.data.crop_size)
     assert whole.flow.shape[1] == 4
     assert not same(vars(whole), vars(make_batch(data, replace(config, seed=2), range(5, 11))))
 
@@ -47,7 +48,7 @@ def test_an_epoch_takes_each_window_once_in_an_order_of_its_own() -> None:
 def test_a_balanced_run_picks_films_alike() -> None:
     data = constant([10 * k for k in range(10)])
     data = replace(data, film_indices=torch.tensor([0] * 9 + [1]), film_names=("many", "one"))
-    made = make_batch(data, plain(balance=True), range(100))
+    made = make_batch(data, plain(balanced_sampling=True), range(100))
     of_one = sum(float(target.mean()) > 85 for target in made.target)
     assert 30 < of_one < 70  # 50 expected, deviation 5
     assert sum(float(t.mean()) > 85 for t in make_batch(data, plain(), range(20)).target) == 2
@@ -55,7 +56,7 @@ def test_a_balanced_run_picks_films_alike() -> None:
 
 def test_targets_lie_where_their_time_says_forwards_and_backwards() -> None:
     data = constant([40, 60], frames=7, rise=20)
-    made = make_batch(data, plain(times=True), range(120))
+    made = make_batch(data, plain(arbitrary_times=True), range(120))
     first, target, second = (frames.mean((1, 2, 3)) for frames in (made.first, made.target, made.second))
     torch.testing.assert_close(target, first + (second - first) * made.time, atol=1e-3, rtol=0)
     seen = Counter(
@@ -70,7 +71,7 @@ def test_targets_lie_where_their_time_says_forwards_and_backwards() -> None:
 
 def test_drawn_samples_are_exact_and_as_many_as_asked_for() -> None:
     data = packed()
-    made = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, drawn=1.0)), range(12))
+    made = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, synthetic=1.0)), range(12))
     assert made.flow_is_exact.tolist() == [1.0] * 12
     time = made.time.view(-1, 1, 1, 1)
     torch.testing.assert_close(made.flow[:, :2] / time, -made.flow[:, 2:] / (1 - time), atol=1e-2, rtol=1e-3)
@@ -78,20 +79,22 @@ def test_drawn_samples_are_exact_and_as_many_as_asked_for() -> None:
     assert made.flow_confidence.max() <= 1
     assert 0.5 in made.time.tolist()
     assert len(set(made.time.tolist())) > 2
-    mixed = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, drawn=0.5)), range(60))
+    mixed = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, synthetic=0.5)), range(60))
     assert 15 < mixed.flow_is_exact.sum() < 45
     assert not make_batch(data, PAPER, range(6)).flow_is_exact.any()
 
 
 def test_the_teacher_looks_at_the_crops_that_the_network_sees() -> None:
     data = packed()
-    sample = make_sample(data, replace(GUIDED, data=replace(GUIDED.data, drawn=0.0)), 3)
+    sample = make_sample(data, replace(GUIDED, data=replace(GUIDED.data, synthetic=0.0)), 3)
     frames = (sample.first, sample.target, sample.second)
     flow, confidence = estimate_teacher_flow(*(frame.round().byte() for frame in frames))
     assert torch.equal(sample.flow, flow)
     assert torch.equal(sample.flow_confidence, confidence)
     assert sample.flow_is_exact == 0
-    without = replace(GUIDED, data=replace(GUIDED.data, drawn=0.0), losses=replace(GUIDED.losses, teacher=0.0))
+    without = replace(
+        GUIDED, data=replace(GUIDED.data, synthetic=0.0), losses=replace(GUIDED.losses, flow_distillation=0.0)
+    )
     assert not make_sample(data, without, 3).flow.any()
 
 
@@ -113,5 +116,5 @@ def test_the_teacher_is_right_on_a_translation_and_knows_where_it_is_not() -> No
 
 def test_settings_replace_the_numbers_of_an_augmentation() -> None:
     assert augmentation_of(PRESETS["paper"].data).crop == 160
-    augmentation = augmentation_of(replace(PRESETS["repository"].data, crop=96, offset=0))
+    augmentation = augmentation_of(replace(PRESETS["repository"].data, crop_size=96, max_offset=0))
     assert (augmentation.crop, augmentation.offset, augmentation.interpolation) == (96, 0, "bilinear_or_area")

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, and never a way to run code."""
+"""Checkpoint files: always complete, restored exactly, and never a way to run code."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import torch
 from midframe.errors import InputError, OutputError
 from midframe.training.train.checkpoints import load_checkpoint, save_checkpoint
 
-STATE = {"step": 3, "weights": {"a": torch.arange(6.0).view(2, 3)}, "times": [0.5], "config": {"depths": (1, 2)}}
+CONTENTS = {"step": 3, "weights": {"a": torch.arange(6.0).view(2, 3)}, "times": [0.5], "config": {"depths": (1, 2)}}
 
 
-def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_contents_are_restored(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(STATE, path)
+    save_checkpoint(CONTENTS, path)
     found = load_checkpoint(path)
-    assert torch.equal(found["weights"]["a"], STATE["weights"]["a"])  # type: ignore[index]
+    assert torch.equal(found["weights"]["a"], CONTENTS["weights"]["a"])  # type: ignore[index]
     assert (found["step"], found["times"], found["config"]) == (3, [0.5], {"depths": (1, 2)})
     assert os.listdir(tmp_path) == ["checkpoint.pt"]  # noqa: PTH208
 
 
-def test_killed_while_it_is_written_the_old_one_stands(tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(STATE, path)
+    save_checkpoint(CONTENTS, path)
     before = path.read_bytes()
     program = (
         "import os, signal, sys, torch\n"
@@ -46,26 +46,28 @@ def test_killed_while_it_is_written_the_old_one_stands(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_where_it_cannot_be_written_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_previous_checkpoint_and_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(STATE, path)
+    save_checkpoint(CONTENTS, path)
 
-    def full(state: Any, file: Any) -> None:
+    def save_to_full_disk(contents: Any, file: Any) -> None:
         file.write(b"some")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match="No space left"):
-        save_checkpoint(STATE, path)
+    monkeypatch.setattr(torch, "save", save_to_full_disk)
+    with pytest.raises(OutputError, match="no space left on the disk"):
+        save_checkpoint(CONTENTS, path)
     assert os.listdir(tmp_path) == ["checkpoint.pt"]  # noqa: PTH208
     assert load_checkpoint(path)["step"] == 3
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(STATE, path)
-    whole = path.read_bytes()
-    for content in (b"", whole[:-200], whole[:100], b"x" * 500):
+    save_checkpoint(CONTENTS, path)
+    complete = path.read_bytes()
+    for content in (b"", complete[:-200], complete[:100], b"x" * 500):
         path.write_bytes(content)
         with pytest.raises(InputError, match="no checkpoint that can be read"):
             load_checkpoint(path)
@@ -74,14 +76,14 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-class Evil:
+class PrintsWhenUnpickled:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("run",)
 
 
-def test_nothing_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_code_in_a_file_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(pickle.dumps(Evil(), protocol=2))
-    with pytest.raises(InputError):
+    path.write_bytes(pickle.dumps(PrintsWhenUnpickled(), protocol=2))
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
         load_checkpoint(path)
     assert not capsys.readouterr().out

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from midframe.training.config import Config
+from midframe.training.config import TrainingConfig
 from midframe.training.data.batch import Batch
 from midframe.training.data.dataset import InMemoryDataset, MemoryMappedDataset
 from midframe.training.data.samples import make_batch
@@ -26,7 +26,7 @@ PREFETCHED_BATCHES = 4
 
 @contextmanager
 def prefetch_batches(
-    data: InMemoryDataset, config: Config, first_sample: int, world: World
+    data: InMemoryDataset, config: TrainingConfig, first_sample: int, world: World
 ) -> Iterator[Iterator[Batch]]:
     """Yield an endless iterator over this process's batches of a training run.
 
@@ -34,7 +34,7 @@ def prefetch_batches(
     among the processes of `world`, a batch each. Batches are made by a thread, or by `config.workers` processes; they
     are the same either way.
     """
-    first_samples = count(first_sample + world.rank * config.batch, world.size * config.batch)
+    first_samples = count(first_sample + world.rank * config.batch_size, world.world_size * config.batch_size)
     if config.workers:
         with tempfile.TemporaryDirectory(prefix="midframe-data-") as folder:
             loader = DataLoader(
@@ -65,15 +65,15 @@ def prefetch_batches(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch_from(data: InMemoryDataset, config: Config, first: int) -> Batch:
+def _batch_from(data: InMemoryDataset, config: TrainingConfig, first: int) -> Batch:
     """Make the batch of the samples from number `first` on."""
-    return make_batch(data, config, range(first, first + config.batch))
+    return make_batch(data, config, range(first, first + config.batch_size))
 
 
 class _BatchDataset(Dataset[Batch]):
     """The data set as a `DataLoader` worker sees it: item k is the batch whose first sample has number k."""
 
-    def __init__(self, stored: MemoryMappedDataset, config: Config) -> None:
+    def __init__(self, stored: MemoryMappedDataset, config: TrainingConfig) -> None:
         self.stored, self.config = stored, config
         self.data: InMemoryDataset | None = None
 

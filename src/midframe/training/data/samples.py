@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from midframe.training.config import Config, Data
+from midframe.training.config import DataConfig, TrainingConfig
 from midframe.training.data.augmentation import (
     PRESETS,
     Augmentation,
@@ -25,21 +25,23 @@ from midframe.training.data.teacher_flow import estimate_teacher_flow
 from midframe.training.synthetic.scenes import draw
 
 MIDDLE = (Fraction(1, 2),)
-"""Times of targets without `Data.times`."""
+"""Times of targets without `DataConfig.arbitrary_times`."""
 
 TIMES = (*MIDDLE * 3, Fraction(1, 3), Fraction(2, 3), Fraction(1, 4), Fraction(3, 4))
-"""Times of targets with `Data.times`, the middle three times as often; a window too short for a time skips it."""
+"""Times of targets with `DataConfig.arbitrary_times`, the middle three times as often.
+
+A window too short for a time skips it."""
 
 OCCLUDED_CONFIDENCE = 0.3
 """Confidence in the flow of a synthetic pixel that is occluded in both frames; 1 if either frame shows it."""
 
 
-def make_batch(data: InMemoryDataset, config: Config, numbers: Sequence[int]) -> Batch:
+def make_batch(data: InMemoryDataset, config: TrainingConfig, numbers: Sequence[int]) -> Batch:
     """Make the samples with these numbers, counted from the start of the run, as a batch on the data set's device."""
     return Batch.stack([make_sample(data, config, number) for number in numbers])
 
 
-def make_sample(data: InMemoryDataset, config: Config, number: int) -> TrainingSample:
+def make_sample(data: InMemoryDataset, config: TrainingConfig, number: int) -> TrainingSample:
     """Make sample `number` (from 0) of a training run.
 
     An epoch has as many samples as there are windows. All random numbers come from a generator that is seeded by the
@@ -47,44 +49,45 @@ def make_sample(data: InMemoryDataset, config: Config, number: int) -> TrainingS
     """
     epoch, position = divmod(number, len(data.windows))
     generator = generator_for(config.seed, epoch, position)
-    if config.data.drawn and _random(generator) < config.data.drawn:
+    if config.data.synthetic and _random(generator) < config.data.synthetic:
         return _synthetic_sample(data, config, generator)
-    if config.data.balance:
+    if config.data.balanced_sampling:
         index = int(torch.multinomial(data.balanced_probabilities, 1, generator=generator))
     else:
         index = _window_order(len(data.windows), config.seed, epoch)[position]
     return _film_sample(data.windows[index], config, generator)
 
 
-def augmentation_of(data: Data) -> Augmentation:
+def augmentation_of(data: DataConfig) -> Augmentation:
     """Return the augmentation of film samples: the preset that the settings name, with their crop and offset."""
     preset = PRESETS[data.augmentation]
-    return replace(preset, crop=data.crop or preset.crop, offset=preset.offset if data.offset is None else data.offset)
+    offset = preset.offset if data.max_offset is None else data.max_offset
+    return replace(preset, crop=data.crop_size or preset.crop, offset=offset)
 
 
-def check_windows(data: InMemoryDataset, config: Config) -> None:
+def check_windows(data: InMemoryDataset, config: TrainingConfig) -> None:
     """Raise `SettingError` if some window has too few frames for a sample, or frames smaller than the crop."""
     augmentation, generator = augmentation_of(config.data), generator_for(0, 0, 0)
-    if config.data.drawn == 1:
+    if config.data.synthetic == 1:
         return
     for count, *shape in sorted({tuple(window.shape) for window in data.windows}):
-        used = min(count, (config.data.reach or count) + 1)
-        choose_frames(used, generator, TIMES if config.data.times else MIDDLE)
+        used = min(count, (config.data.max_frame_distance or count) + 1)
+        choose_frames(used, generator, TIMES if config.data.arbitrary_times else MIDDLE)
         plan_augmentation((3, *shape), generator, augmentation)
 
 
-def _film_sample(window: Tensor, config: Config, generator: Generator) -> TrainingSample:
+def _film_sample(window: Tensor, config: TrainingConfig, generator: Generator) -> TrainingSample:
     """Choose three frames of a window and augment them; the flow is the teacher's, or zero without that loss."""
-    if config.data.reach is not None and len(window) > config.data.reach + 1:
-        start = int(torch.randint(len(window) - config.data.reach, (), generator=generator))
-        window = window[start : start + config.data.reach + 1]
-    choice = choose_frames(len(window), generator, TIMES if config.data.times else MIDDLE)
+    if config.data.max_frame_distance is not None and len(window) > config.data.max_frame_distance + 1:
+        start = int(torch.randint(len(window) - config.data.max_frame_distance, (), generator=generator))
+        window = window[start : start + config.data.max_frame_distance + 1]
+    choice = choose_frames(len(window), generator, TIMES if config.data.arbitrary_times else MIDDLE)
     positions = list(choice.indices)
     augmented = augment(window[positions], generator, augmentation_of(config.data), positions=positions)
     first, target, second = frames = augmented.frames.float()
     size, device = frames.shape[-1], frames.device
     flow, confidence = torch.zeros(4, size, size, device=device), torch.zeros(1, size, size, device=device)
-    if config.losses.teacher:
+    if config.losses.flow_distillation:
         flow, confidence = (maps.to(device) for maps in estimate_teacher_flow(*frames.round().byte().cpu()))
     time = 1 - choice.time if augmented.plan.is_time_reversed else choice.time
     return TrainingSample(
@@ -98,9 +101,9 @@ def _film_sample(window: Tensor, config: Config, generator: Generator) -> Traini
     )
 
 
-def _synthetic_sample(data: InMemoryDataset, config: Config, generator: Generator) -> TrainingSample:
+def _synthetic_sample(data: InMemoryDataset, config: TrainingConfig, generator: Generator) -> TrainingSample:
     """Render a synthetic sample with ground-truth flow, textured by frames of the data set."""
-    time = 0.5 if not config.data.times or _random(generator) < 0.5 else 0.2 + 0.6 * _random(generator)
+    time = 0.5 if not config.data.arbitrary_times or _random(generator) < 0.5 else 0.2 + 0.6 * _random(generator)
     size = augmentation_of(config.data).crop
     rendered = draw(data.textures, generator, size=size, time=time)
     visible_in_either = rendered.seen.amax(0, keepdim=True)

@@ -1,12 +1,11 @@
-"""The two players of a training run, and one step of each."""
+"""The models of a training run: generator, VGG-19 and discriminator, with their optimisers."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,201 +17,166 @@ from midframe.networks.discriminator import BASE, Discriminator, base_channels, 
 from midframe.networks.guided import Guided
 from midframe.networks.paper import Paper
 from midframe.networks.vgg import Vgg19, choose_layer, find_vgg19, load_vgg19
-from midframe.training.config import Config, Losses, Optimiser
+from midframe.training.config import LossConfig, Precision, TrainingConfig
 from midframe.training.data.batch import Batch
-from midframe.training.distributed import World
-from midframe.training.train.losses import discriminator_loss
-from midframe.training.train.objective import level_losses, make, picture_losses, weighted
+from midframe.training.train.objective import frame_losses
 
 
-@dataclass
-class Players:
-    """The network and, where the adversarial loss has a weight, the discriminator, each with its optimiser."""
+def build_models(config: TrainingConfig, device: torch.device) -> Models:
+    """Build the models of a run on a device; random weights follow from the run's seed.
 
-    network: InterpolationNetwork
-    optimiser: torch.optim.Optimizer
+    VGG-19 is loaded if the perceptual or the adversarial loss has a weight, a discriminator is built if the adversarial
+    loss has one. Raises `SettingError` if the network does not exist, does not take its settings, has no parameters or
+    is not the one in the file of `init_from`; `WeightsError` if a weights file cannot be read.
+    """
+    torch.manual_seed(config.seed)
+    dtype = model_dtype(config)
+    generator = _build_generator(config)
+    precision = _resolve_precision(config, device)
+    if isinstance(generator, (Guided, Paper)):
+        generator.precision = "float32" if precision == "float64" else precision
+    generator.to(device, dtype).train()
+    losses = config.losses
+    vgg, discriminator, perceptual_layer, discriminator_layer = None, None, "", ""
+    if losses.perceptual or losses.adversarial:
+        vgg = load_vgg19(losses.vgg_file or find_vgg19()).to(device, dtype)
+        perceptual_layer = choose_layer(vgg, losses.vgg_layer) if losses.perceptual else ""
+    if vgg is not None and losses.adversarial:
+        discriminator_layer = choose_base(vgg, config.discriminator.vgg_layer)
+        discriminator = Discriminator(
+            base_channels(discriminator_layer),
+            scaled=discriminator_layer != BASE,
+            dropout=config.discriminator.dropout,
+        ).to(device, dtype)
+    return Models(
+        generator=generator,
+        generator_optimiser=_build_optimiser(generator, config.optimiser.learning_rate, config.optimiser.weight_decay),
+        vgg=vgg,
+        perceptual_layer=perceptual_layer,
+        discriminator=discriminator,
+        discriminator_layer=discriminator_layer,
+        discriminator_optimiser=None
+        if discriminator is None
+        else _build_optimiser(discriminator, config.discriminator.learning_rate, weight_decay=0.0),
+        autocast=precision == "bfloat16",
+    )
+
+
+def model_dtype(config: TrainingConfig) -> torch.dtype:
+    """Return the type of the weights and of the batches of a run."""
+    return torch.float64 if config.precision == "float64" else torch.float32
+
+
+@dataclass(frozen=True)
+class FeaturePair:
+    """The discriminator's training data in one step: VGG-19 features `[B, C, h, w]`."""
+
+    target: Tensor
+    """Features of the target frames."""
+    predicted: Tensor
+    """Features of the predicted frames, detached from the generator."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a run and their optimisers. VGG-19 and the discriminator are present only if a loss needs them."""
+
+    generator: InterpolationNetwork
+    """The network that is trained."""
+    generator_optimiser: torch.optim.Optimizer
     vgg: Vgg19 | None
-    layer: str
-    """Of VGG-19, for the perceptual loss."""
+    """Frozen feature extractor of the perceptual loss and of the discriminator."""
+    perceptual_layer: str
+    """VGG-19 layer of the perceptual loss; empty if it has no weight."""
     discriminator: Discriminator | None
-    base: str
-    """The layer of VGG-19 that the discriminator looks at."""
+    discriminator_layer: str
+    """VGG-19 layer whose features the discriminator classifies; empty if there is none."""
     discriminator_optimiser: torch.optim.Optimizer | None
-    mixed: bool
-    """Whether VGG-19 and the discriminator work in bfloat16, as the network does; losses never do."""
+    autocast: bool
+    """Whether VGG-19 and the discriminator compute in bfloat16 (the generator has a setting of its own)."""
 
-    def see(self, pictures: Tensor) -> dict[str, Tensor]:
-        """VGG-19's features of pictures in 0..255 at the layers that are looked at."""
+    def extract_features(self, frames: Tensor) -> dict[str, Tensor]:
+        """Return the VGG-19 features, by layer, of frames in 0..255 at the layers that the losses need."""
         assert self.vgg is not None
-        with self._precision(pictures):
-            found: dict[str, Tensor] = self.vgg(pictures, {layer for layer in (self.layer, self.base) if layer})
-        return {name: features.to(pictures.dtype) for name, features in found.items()}
+        layers = {layer for layer in (self.perceptual_layer, self.discriminator_layer) if layer}
+        with self._autocast(frames):
+            features: dict[str, Tensor] = self.vgg(frames, layers)
+        return {layer: values.to(frames.dtype) for layer, values in features.items()}
 
-    def judge(self, features: Tensor) -> Tensor:
-        """The discriminator's logits `[B]`."""
+    def discriminate(self, features: Tensor) -> Tensor:
+        """Return the discriminator's logits `[B]` for VGG-19 features; positive means a real frame."""
         assert self.discriminator is not None
-        with self._precision(features):
+        with self._autocast(features):
             logits: Tensor = self.discriminator(features)
         return logits.to(features.dtype)
 
-    def losses(self, made: Tensor, batch: Batch, weights: Losses) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The losses of made frames, 0..255, that have a weight, each by its name, not weighted.
+    def frame_losses(
+        self, predicted: Tensor, batch: Batch, config: LossConfig
+    ) -> tuple[dict[str, Tensor], FeaturePair | None]:
+        """Return the unweighted losses of the predicted frames, for every loss whose weight is non-zero.
 
-        Also what the discriminator learns from, where there is one: the features of the targets and of the made frames.
+        predicted: `[B, 3, S, S]` in 0..255. Also return the discriminator's training data if there is a discriminator.
         """
         if self.vgg is None:
-            return picture_losses(made, batch, weights), []
+            return frame_losses(predicted, batch.target, config), None
         with torch.no_grad():
-            true = self.see(batch.target)
-        seen = self.see(made)
-        features = (seen[self.layer], true[self.layer]) if self.layer else None
-        logits = None if self.discriminator is None else self.judge(seen[self.base])
-        found = picture_losses(made, batch, weights, features=features, layer=self.layer, logits=logits)
-        return found, [true[self.base], seen[self.base].detach()] if self.base else []
+            target_features = self.extract_features(batch.target)
+        features = self.extract_features(predicted)
+        perceptual, logits, pair = None, None, None
+        if layer := self.perceptual_layer:
+            perceptual = (features[layer], target_features[layer], layer)
+        if layer := self.discriminator_layer:
+            logits = self.discriminate(features[layer])
+            pair = FeaturePair(target_features[layer], features[layer].detach())
+        losses = frame_losses(predicted, batch.target, config, features=perceptual, logits=logits)
+        return losses, pair
 
-    def _precision(self, pictures: Tensor) -> AbstractContextManager[object]:
-        return torch.autocast(pictures.device.type, torch.bfloat16) if self.mixed else nullcontext()
+    @torch.no_grad()
+    def evaluation_copy(self, ema_weights: Sequence[Tensor]) -> Models:
+        """Return a copy for validation: the generator with the averaged weights, all in float32, without dropout.
+
+        ema_weights: one tensor per parameter of the generator, or none to keep its weights.
+        """
+        generator, discriminator = copy.deepcopy((self.generator, self.discriminator))
+        if ema_weights:
+            for weight, average in zip(generator.parameters(), ema_weights, strict=True):
+                weight.copy_(average)
+        if isinstance(generator, (Guided, Paper)):
+            generator.precision = "float32"
+        if discriminator is not None:
+            discriminator.eval()
+        return replace(self, generator=generator.eval(), discriminator=discriminator, autocast=False)
+
+    def _autocast(self, tensor: Tensor) -> AbstractContextManager[object]:
+        return torch.autocast(tensor.device.type, torch.bfloat16) if self.autocast else nullcontext()
 
 
-def players(config: Config, device: torch.device) -> Players:
-    """Build both players on a device; weights are drawn from the run's seed."""
-    torch.manual_seed(config.seed)
-    kind = torch.float64 if config.precision == "float64" else torch.float32
-    if config.start is None:
+def _build_generator(config: TrainingConfig) -> InterpolationNetwork:
+    """Build the network to train on the CPU, randomly initialised or with the weights of `init_from`."""
+    if config.init_from is None:
         try:
-            network = class_of(config.network)(**config.settings)
+            generator = class_of(config.network)(**config.network_settings)
         except TypeError as error:
-            raise SettingError(f"{config.network} does not take the settings {config.settings}: {error}") from error
+            raise SettingError(
+                f"{config.network} does not take the settings {config.network_settings}: {error}"
+            ) from error
     else:
-        network = load(config.start)
-        if type(network) is not class_of(config.network):
-            found = type(network).__name__.lower()
-            raise SettingError(f"{config.start} holds weights of {found}; this run trains {config.network}")
-    if not list(network.parameters()):
+        generator = load(config.init_from)
+        if type(generator) is not class_of(config.network):
+            found = type(generator).__name__.lower()
+            raise SettingError(f"{config.init_from} holds weights of {found}; this run trains {config.network}")
+    if not list(generator.parameters()):
         raise SettingError(f"the network {config.network} has nothing to train")
-    precision = config.precision
-    if precision == "auto" and config.network == "paper":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
-    if isinstance(network, (Guided, Paper)):
-        network.precision = "float32" if precision == "float64" else precision
-    network.to(device, kind).train()
-    weights, vgg, discriminator, layer, base = config.losses, None, None, "", ""
-    if weights.perceptual or weights.adversarial:
-        vgg = load_vgg19(weights.vgg or find_vgg19()).to(device, kind)
-        layer = choose_layer(vgg, weights.layer) if weights.perceptual else ""
-    if vgg is not None and weights.adversarial:
-        base = choose_base(vgg, config.discriminator.base)
-        dropout = config.discriminator.dropout
-        discriminator = Discriminator(base_channels(base), scaled=base != BASE, dropout=dropout).to(device, kind)
-    return Players(
-        network,
-        _optimiser(network, config.optimiser.rate, config.optimiser.weight_decay),
-        vgg,
-        layer,
-        discriminator,
-        base,
-        None if discriminator is None else _optimiser(discriminator, config.discriminator.rate, 0.0),
-        mixed=precision == "bfloat16",
-    )
+    return generator
 
 
-def network_step(
-    who: Players,
-    batch: Batch,
-    config: Config,
-    progress: float,
-    depth: int | None,
-    world: World,
-    pool: ThreadPoolExecutor,
-) -> tuple[dict[str, float], list[Tensor | None], list[Tensor]]:
-    """The network's losses on a batch and the gradients of its weights: nothing is moved yet.
-
-    Also what the discriminator learns from (`Players.losses`).
-
-    The batch is worked on in `config.shares` parts side by side; losses and gradients are means over the parts in order
-    and then over the processes, so they do not depend on who is done first. Only the network's weights have gradients.
-    """
-    weights = [weight for weight in who.network.parameters() if weight.requires_grad]
-
-    def share(index: int) -> tuple[dict[str, Tensor], Sequence[Tensor | None], list[Tensor]]:
-        part = batch.micro_batch(index, config.shares)
-        made, levels = make(who.network, part, depth)
-        found, seen = who.losses(made, part, config.losses)
-        if levels is not None:
-            found |= level_losses(levels, part, config.losses)
-        total = weighted(found, config.losses, progress)
-        gradients = torch.autograd.grad(total, weights, allow_unused=True)
-        return {name: loss.detach() for name, loss in {**found, "total": total}.items()}, gradients, seen
-
-    parts = list(pool.map(share, range(config.shares))) if config.shares > 1 else [share(0)]
-    losses, gradients, seen = zip(*parts, strict=True)
-    means = [_mean(each) for each in zip(*gradients, strict=True)]
-    agreed = iter(world.mean([gradient for gradient in means if gradient is not None]))
-    said = {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
-    return (
-        _numbers(said, world),
-        [None if gradient is None else next(agreed) for gradient in means],
-        [torch.cat(each) for each in zip(*seen, strict=True)],
-    )
+def _resolve_precision(config: TrainingConfig, device: torch.device) -> Precision:
+    """Return the precision of a run; `auto` is decided here for `paper` and left to the network otherwise."""
+    if config.precision == "auto" and config.network == "paper":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    return config.precision
 
 
-def discriminator_step(
-    who: Players, features: Sequence[Tensor], config: Config, world: World
-) -> tuple[dict[str, float], list[Tensor]]:
-    """The discriminator's loss on the features of true and of made frames, and the gradients of its weights.
-
-    Also how often it is right on true and on made frames, 0..1. Nothing where there is no discriminator.
-    """
-    if who.discriminator is None:
-        return {}, []
-    true, made = (who.judge(each) for each in features)
-    loss = discriminator_loss(true, made, config.discriminator.smoothing)
-    gradients = world.mean(torch.autograd.grad(loss, list(who.discriminator.parameters())))
-    right = {"true_right": true > 0, "made_right": made < 0}
-    said = {"discriminator": loss.detach()} | {name: each.to(loss.dtype).mean() for name, each in right.items()}
-    return _numbers(said, world), gradients
-
-
-def move(
-    optimiser: torch.optim.Optimizer, gradients: Sequence[Tensor | None], rate: float, how: Optimiser | None = None
-) -> float:
-    """One step of an optimiser by these gradients, clipped as told; returns their norm before clipping.
-
-    A norm that is not finite moves nothing.
-    """
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    for weight, gradient in zip(weights, gradients, strict=True):
-        # A fused optimiser on a CPU reads both as they lie in memory: other strides would be other numbers.
-        alike = gradient is None or gradient.stride() == weight.stride()
-        weight.grad = gradient if alike or gradient is None else torch.empty_like(weight).copy_(gradient)
-    if how is not None and how.clip_each is not None:
-        for weight in weights:
-            nn.utils.clip_grad_norm_(weight, how.clip_each)
-    limit = how.clip if how is not None and how.clip is not None else float("inf")
-    norm = float(nn.utils.clip_grad_norm_(weights, limit))
-    if math.isfinite(norm):
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return norm
-
-
-def _numbers(said: dict[str, Tensor], world: World) -> dict[str, float]:
-    """Scalars as numbers, each the mean over the processes."""
-    return dict(zip(said, world.mean([torch.stack(list(said.values()))])[0].tolist(), strict=True))
-
-
-def _mean(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    given = [tensor for tensor in tensors if tensor is not None]
-    if not given:
-        return None
-    total = given[0]
-    for tensor in given[1:]:
-        total = total + tensor
-    return total / len(tensors)
-
-
-def _optimiser(network: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:
+def _build_optimiser(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    return torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.999), weight_decay=decay, fused=True)
+    return torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)

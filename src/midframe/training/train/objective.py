@@ -1,6 +1,12 @@
-"""What a training step minimises: the losses of a batch, weighted and added up."""
+"""The objective of a training step: the weighted sum of losses that the settings choose from one table, `LOSSES`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,80 +15,174 @@ from torch import Tensor
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided, Levels
 from midframe.ops import warp
-from midframe.training.config import GUIDED_LOSSES, Losses
+from midframe.training.config import LossConfig
 from midframe.training.data.batch import Batch
 from midframe.training.train import losses
 from midframe.training.train.losses import charbonnier_loss
 
+FLOW_EPSILON = 1e-2
+"""Added to the squared end-point error in pixels², so that its square root is differentiable at 0."""
 
-def picture_losses(
-    made: Tensor,
-    batch: Batch,
-    weights: Losses,
-    *,
-    features: tuple[Tensor, Tensor] | None = None,
-    layer: str = "",
-    logits: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """The losses of made frames `[B, 3, S, S]`, 0..255, that have a weight, each by its name, not weighted.
 
-    features: VGG-19's of the made frames and of the targets at `layer`, for the perceptual loss. logits: the
-    discriminator's of the made frames, for the adversarial loss.
+def predict(
+    network: InterpolationNetwork, batch: Batch, coarse_iterations: int | None = None
+) -> tuple[Tensor, Levels | None]:
+    """Predict the target frames `[B, 3, S, S]`, in 0..255; also return the output at every level if the network has it.
+
+    coarse_iterations: of the coarsest decoder of `guided`; None lets the frame size decide.
     """
-    found: dict[str, Tensor] = {}
-    if weights.perceptual and features is not None:
-        found["perceptual"] = losses.perceptual_loss(*features, layer)
-    if weights.adversarial and logits is not None:
-        found["adversarial"] = losses.adversarial_loss(logits)
-    for name in ("reconstruction", "luminosity", "charbonnier", "decibels", "laplacian", "census"):
-        if getattr(weights, name):
-            found[name] = getattr(losses, f"{name}_loss")(made, batch.target)
-    return found
-
-
-def level_losses(levels: Levels, batch: Batch, weights: Losses) -> dict[str, Tensor]:
-    """The losses of the motions at every level that have a weight, each the sum over the levels, not weighted.
-
-    Distances of motion are means in pixels of the picture, so a level counts as much as another.
-    """
-    found = dict.fromkeys((name for name in GUIDED_LOSSES if getattr(weights, name)), batch.first.new_zeros(()))
-    exact = batch.flow_is_exact.view(-1, 1, 1, 1)
-    trusts = batch.flow_confidence * exact, batch.flow_confidence * (1 - exact)
-    maps, step = torch.cat((batch.first, batch.second, batch.target, batch.flow, *trusts), 1), 1
-    for motion, blend in zip(levels.motions[::-1], levels.blends[::-1], strict=True):
-        step *= 2
-        if motion.shape[-1] * step != batch.first.shape[-1]:  # of a padded picture: they do not lie on the target's
-            break
-        maps = F.avg_pool2d(maps, 2)
-        frames, target, true, *trusted = torch.split(maps, [6, 3, 4, 1, 1], 1)
-        if "merged" in found or "warped" in found:
-            moved = warp(frames.reshape(-1, 3, *frames.shape[2:]), motion.reshape(-1, 2, *motion.shape[2:]))
-            first, second = moved[0::2], moved[1::2]
-            if "merged" in found:
-                found["merged"] = found["merged"] + charbonnier_loss(torch.lerp(second, first, blend), target)
-            if "warped" in found:
-                either = charbonnier_loss(first, target) + charbonnier_loss(second, target)
-                found["warped"] = found["warped"] + either / 2
-        apart = (motion * step - true).view(-1, 2, 2, *motion.shape[2:])
-        distance = (apart.square().sum(2) + 1e-2).sqrt().mean(1, keepdim=True)
-        for name, trust in zip(("motion", "teacher"), trusted, strict=True):
-            if name in found:
-                found[name] = found[name] + (distance * trust).mean()
-    return found
-
-
-def weighted(found: dict[str, Tensor], weights: Losses, progress: float) -> Tensor:
-    """The weighted sum of losses, `progress` (0..1) of the run through."""
-    fading = max(0.0, 1 - progress / weights.fade) if weights.fade else 0.0
-    faded = {"warped": fading, "teacher": fading, "motion": max(0.25, fading)}
-    return torch.stack([found[name] * (getattr(weights, name) * faded.get(name, 1.0)) for name in found]).sum()
-
-
-def make(network: InterpolationNetwork, batch: Batch, depth: int | None = None) -> tuple[Tensor, Levels | None]:
-    """The made frames in 0..255, and the levels where the network is a guided one."""
     first, second = batch.first / 255, batch.second / 255
     if isinstance(network, Guided):
-        levels = network.forward_levels(first, second, batch.time, depth)
-        return levels.frame * 255, levels
-    made: Tensor = network(first, second, batch.time)
-    return made * 255, None
+        output = network.forward_levels(first, second, batch.time, coarse_iterations)
+        return output.frame * 255, output
+    predicted: Tensor = network(first, second, batch.time)
+    return predicted * 255, None
+
+
+def frame_losses(
+    predicted: Tensor,
+    target: Tensor,
+    config: LossConfig,
+    *,
+    features: tuple[Tensor, Tensor, str] | None = None,
+    logits: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return the unweighted losses of the predicted frames, for every loss whose weight is non-zero.
+
+    predicted, target: `[B, 3, S, S]` in 0..255. features: the VGG-19 features of the predicted and of the target frames
+    and the name of their layer, for the perceptual loss. logits: the discriminator's logits `[B]` for the predicted
+    frames, for the adversarial loss. A loss whose input is not given is left out.
+    """
+    arguments: dict[LossInput, tuple[Any, ...]] = {LossInput.FRAMES: (predicted, target)}
+    if features is not None:
+        arguments[LossInput.FEATURES] = features
+    if logits is not None:
+        arguments[LossInput.LOGITS] = (logits,)
+    return {
+        name: loss.function(*arguments[loss.input])
+        for name, loss in LOSSES.items()
+        if config.weights[name] and loss.input in arguments
+    }
+
+
+def flow_losses(output: Levels, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+    """Return the unweighted losses of the optical flow, for every loss whose weight is non-zero.
+
+    Each loss is the sum over the levels. Levels larger than the samples (of padded frames) and those coarser are left
+    out, because their pixels do not coincide with the target's.
+    """
+    names = [name for name, loss in LOSSES.items() if loss.input is LossInput.FLOW_LEVEL and config.weights[name]]
+    totals = dict.fromkeys(names, batch.first.new_zeros(()))
+    is_exact = batch.flow_is_exact.view(-1, 1, 1, 1)
+    confidences = batch.flow_confidence * is_exact, batch.flow_confidence * (1 - is_exact)
+    maps = torch.cat((batch.first, batch.second, batch.target, batch.flow, *confidences), 1)
+    pixel_size = 1
+    for flow, visibility in zip(output.motions[::-1], output.blends[::-1], strict=True):
+        pixel_size *= 2
+        if flow.shape[-1] * pixel_size != batch.first.shape[-1]:
+            break
+        maps = F.avg_pool2d(maps, 2)
+        frames, target, true_flow, exact_confidence, teacher_confidence = torch.split(maps, [6, 3, 4, 1, 1], 1)
+        error = (flow * pixel_size - true_flow).view(-1, 2, 2, *flow.shape[2:])
+        end_point_error = (error.square().sum(2) + FLOW_EPSILON).sqrt().mean(1, keepdim=True)
+        level = FlowLevel(frames, target, flow, visibility, end_point_error, exact_confidence, teacher_confidence)
+        for name in names:
+            totals[name] = totals[name] + LOSSES[name].function(level)
+    return totals
+
+
+def total_loss(values: dict[str, Tensor], config: LossConfig, progress: float) -> Tensor:
+    """Return the weighted sum of the losses at a point of the run.
+
+    progress: fraction of the run that is done, 0..1. The weights of fading losses fall linearly until `fade_until`.
+    """
+    remaining = max(0.0, 1 - progress / config.fade_until) if config.fade_until else 0.0
+    weights = {name: config.weights[name] * max(LOSSES[name].final_weight, remaining) for name in values}
+    return torch.stack([values[name] * weights[name] for name in values]).sum()
+
+
+@dataclass(frozen=True)
+class FlowLevel:
+    """The flow of one level of `guided` and what it is compared with, all at that level's resolution h x w."""
+
+    frames: Tensor
+    """The first and second frames, downsampled, `[B, 6, h, w]`, 0..255."""
+    target: Tensor
+    """The target frames, downsampled, `[B, 3, h, w]`, 0..255."""
+    flow: Tensor
+    """Estimated flow from the target to the first frame (x, y) and to the second, `[B, 4, h, w]`, in level pixels."""
+    visibility: Tensor
+    """Weight of the first frame in the blend, 0..1, `[B, 1, h, w]`."""
+    end_point_error: Tensor
+    """Distance of both flows from the batch's, their mean, `[B, 1, h, w]`, in pixels of the full resolution."""
+    exact_confidence: Tensor
+    """Confidence of the batch's flow if it is exact, else 0, `[B, 1, h, w]`."""
+    teacher_confidence: Tensor
+    """Confidence of the batch's flow if it is a teacher's estimate, else 0, `[B, 1, h, w]`."""
+
+    @cached_property
+    def warped(self) -> tuple[Tensor, Tensor]:
+        """The first and the second frames warped to the target's time by the estimated flow, `[B, 3, h, w]` each."""
+        size = self.frames.shape[2:]
+        warped = warp(self.frames.reshape(-1, 3, *size), self.flow.reshape(-1, 2, *size))
+        return warped[0::2], warped[1::2]
+
+
+def blended_photometric_loss(level: FlowLevel) -> Tensor:
+    """Return the Charbonnier loss of the warped frames blended by visibility."""
+    first, second = level.warped
+    return charbonnier_loss(torch.lerp(second, first, level.visibility), level.target)
+
+
+def warped_photometric_loss(level: FlowLevel) -> Tensor:
+    """Return the mean of the Charbonnier losses of the two warped frames."""
+    first, second = level.warped
+    return (charbonnier_loss(first, level.target) + charbonnier_loss(second, level.target)) / 2
+
+
+def flow_loss(level: FlowLevel) -> Tensor:
+    """Return the mean end-point error against exact flow, weighted by its confidence, in pixels."""
+    return (level.end_point_error * level.exact_confidence).mean()
+
+
+def flow_distillation_loss(level: FlowLevel) -> Tensor:
+    """Return the mean end-point error against the teacher's flow, weighted by its confidence, in pixels."""
+    return (level.end_point_error * level.teacher_confidence).mean()
+
+
+class LossInput(Enum):
+    """The arguments of a loss function."""
+
+    FRAMES = "the predicted and the target frames"
+    FEATURES = "the VGG-19 features of the predicted and of the target frames, and the name of their layer"
+    LOGITS = "the discriminator's logits for the predicted frames"
+    FLOW_LEVEL = "a FlowLevel; the loss is the sum over the levels"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An entry of the table of losses."""
+
+    function: Callable[..., Tensor]
+    """Computes the unweighted loss, a scalar."""
+    input: LossInput
+    """The arguments of the function."""
+    final_weight: float = 1.0
+    """Fraction of the configured weight that remains once fading has ended; 1 for a loss that does not fade."""
+
+
+LOSSES: dict[str, Loss] = {
+    "perceptual": Loss(losses.perceptual_loss, LossInput.FEATURES),
+    "adversarial": Loss(losses.adversarial_loss, LossInput.LOGITS),
+    "reconstruction": Loss(losses.reconstruction_loss, LossInput.FRAMES),
+    "luminosity": Loss(losses.luminosity_loss, LossInput.FRAMES),
+    "charbonnier": Loss(losses.charbonnier_loss, LossInput.FRAMES),
+    "log_mse": Loss(losses.log_mse_loss, LossInput.FRAMES),
+    "laplacian": Loss(losses.laplacian_loss, LossInput.FRAMES),
+    "census": Loss(losses.census_loss, LossInput.FRAMES),
+    "blended_photometric": Loss(blended_photometric_loss, LossInput.FLOW_LEVEL),
+    "warped_photometric": Loss(warped_photometric_loss, LossInput.FLOW_LEVEL, final_weight=0.0),
+    "flow": Loss(flow_loss, LossInput.FLOW_LEVEL, final_weight=0.25),
+    "flow_distillation": Loss(flow_distillation_loss, LossInput.FLOW_LEVEL, final_weight=0.0),
+}
+"""All losses by their names in the settings (`LossConfig`)."""

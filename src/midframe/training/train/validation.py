@@ -1,96 +1,108 @@
-"""How good a network is on held-back films while it is trained."""
+"""Validation during training: PSNR and losses on triplets of the validation set, which has films of its own."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.networks.guided import Guided
-from midframe.networks.paper import Paper
-from midframe.training.config import Losses
+from midframe.training.config import LossConfig
 from midframe.training.data.batch import Batch
 from midframe.training.data.dataset import InMemoryDataset
-from midframe.training.train.models import Players
-from midframe.training.train.objective import make
+from midframe.training.train.models import Models
+from midframe.training.train.objective import predict
 
 TRIPLETS = 24
-"""Held-back triplets that are made, spread over the films."""
-SIDE = 256
-"""Each is cut to this side about its middle, so that all lie in one batch and it does not take long."""
+"""Number of triplets, evenly spaced in the validation set."""
+
+CROP_SIZE = 256
+"""Side in pixels of the centre crops; one size for all, so that they form a batch."""
+
+PICTURES = 4
+"""Number of triplets whose frames are kept as pictures."""
+
+MIN_MSE = 1e-10
+"""Lower bound of the mean squared error, which keeps the PSNR of a perfect prediction finite."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """What the held-back triplets say: psnr in dB, 8-bit, the mean of the pictures; and each loss that has a weight."""
+class ValidationResult:
+    """What `validate` measures."""
 
     psnr: float
+    """Mean over the triplets of the PSNR of the predicted frames, rounded to 8 bits, in dB."""
     losses: dict[str, float]
+    """Unweighted losses of the predicted frames, for every loss whose weight is non-zero."""
     pictures: Tensor
-    """`[K, 4, 3, S, S]`, 0..255: first, target, made and second of the first few."""
+    """First, target, predicted and second frame of the first few triplets, `[K, 4, 3, S, S]`, 0..255."""
 
 
-def held_batch(held: InMemoryDataset) -> Batch | None:
-    """The triplets that are looked at, always the same: neighbours and the widest of each window, in turn."""
-    chosen = torch.linspace(0, len(held.windows) - 1, min(TRIPLETS, len(held.windows))).round().long().tolist()
-    triplets = []
-    for place, index in enumerate(chosen):
-        window = held.windows[index]
-        middle = len(window) // 2
-        far = middle if place % 2 else 1
-        triplets.append(_cut(window[[middle - far, middle, middle + far]]).float())
-    if not triplets:
-        return None
-    first, target, second = torch.stack(triplets).unbind(1)
-    empty = torch.zeros(len(triplets), 4, 1, 1)
-    return Batch(first, target, second, torch.full((len(triplets),), 0.5), empty, empty[:, :1], empty[:, 0, 0, 0])
+def validation_batch(dataset: InMemoryDataset) -> Batch | None:
+    """Return the triplets to validate on, always the same ones of a data set; None if it is empty.
 
-
-@torch.no_grad()
-def judged(who: Players, average: Sequence[Tensor]) -> Players:
-    """A copy of the players to be looked at: the network with these weights, all in whole precision, no dropout.
-
-    average: the network's weights in order; none of them: as they are.
+    Windows are evenly spaced. They alternately give a triplet of neighbouring frames about the middle frame and one of
+    the first, middle and last frame.
     """
-    network, discriminator = copy.deepcopy((who.network, who.discriminator))
-    for weight, value in zip(network.parameters() if average else (), average, strict=True):
-        weight.copy_(value)
-    if isinstance(network, (Guided, Paper)):
-        network.precision = "float32"
-    if discriminator is not None:
-        discriminator.eval()
-    return replace(who, network=network.eval(), discriminator=discriminator, mixed=False)
+    count = min(TRIPLETS, len(dataset.windows))
+    if not count:
+        return None
+    indices = torch.linspace(0, len(dataset.windows) - 1, count).round().long().tolist()
+    triplets = []
+    for position, index in enumerate(indices):
+        window = dataset.windows[index]
+        middle = len(window) // 2
+        distance = middle if position % 2 else 1
+        triplets.append(_centre_crop(window[[middle - distance, middle, middle + distance]]).float())
+    first, target, second = torch.stack(triplets).unbind(1)
+    return Batch(
+        first=first,
+        target=target,
+        second=second,
+        time=torch.full((count,), 0.5),
+        flow=torch.zeros(count, 4, 1, 1),
+        flow_confidence=torch.zeros(count, 1, 1, 1),
+        flow_is_exact=torch.zeros(count),
+    )
 
 
 @torch.no_grad()
-def evaluate(who: Players, held: Batch, weights: Losses, pictures: int = 4) -> Score:
-    """Make the held-back triplets' middles with the network as it is, and hold them against the true ones."""
-    device, kind = next((p.device, p.dtype) for p in who.network.parameters())
-    found: dict[str, float] = {}
+def validate(models: Models, batch: Batch, config: LossConfig) -> ValidationResult:
+    """Predict the target frames one by one and compare them with the true ones.
+
+    models: from `Models.evaluation_copy`.
+    """
+    weight = next(models.generator.parameters())
+    losses: dict[str, float] = {}
     psnrs: list[Tensor] = []
-    shown: list[Tensor] = []
-    for index in range(len(held)):
-        batch = held.micro_batch(index, len(held)).to(device, kind)
-        made, _ = make(who.network, batch)
-        for name, loss in who.losses(made, batch, weights)[0].items():
-            found[name] = found.get(name, 0.0) + float(loss) / len(held)
-        rounded = made.clamp(0, 255).round()
-        error = (rounded - batch.target).square().mean().clamp_min(1e-10)
-        psnrs.append(10 * torch.log10(255**2 / error))
-        if len(shown) < pictures:
-            shown.append(torch.cat((batch.first, batch.target, rounded, batch.second)).cpu().float())
-    return Score(float(torch.stack(psnrs).mean()), found, torch.stack(shown))
+    pictures: list[Tensor] = []
+    for index in range(len(batch)):
+        triplet = batch.micro_batch(index, len(batch)).to(weight.device, weight.dtype)
+        predicted, _ = predict(models.generator, triplet)
+        for name, loss in models.frame_losses(predicted, triplet, config)[0].items():
+            losses[name] = losses.get(name, 0.0) + float(loss) / len(batch)
+        rounded = predicted.clamp(0, 255).round()
+        mse = (rounded - triplet.target).square().mean().clamp_min(MIN_MSE)
+        psnrs.append(10 * torch.log10(255**2 / mse))
+        if len(pictures) < PICTURES:
+            pictures.append(torch.cat((triplet.first, triplet.target, rounded, triplet.second)).cpu().float())
+    return ValidationResult(float(torch.stack(psnrs).mean()), losses, torch.stack(pictures))
 
 
-def _cut(frames: Tensor) -> Tensor:
-    """The middle `SIDE` x `SIDE` of frames; smaller ones are padded by their edge."""
+def tile_pictures(rows: Tensor) -> Tensor:
+    """Arrange pictures `[rows, columns, 3, H, W]` in 0..255 in a grid: one picture `[3, rows·H, columns·W]`, uint8."""
+    row_count, column_count, _, height, width = rows.shape
+    grid = rows.permute(2, 0, 3, 1, 4).reshape(3, row_count * height, column_count * width)
+    return grid.clamp(0, 255).round().byte()
+
+
+def _centre_crop(frames: Tensor) -> Tensor:
+    """Return the centre of frames `[N, 3, H, W]`, with sides of `CROP_SIZE`; pad smaller frames by their edge."""
     height, width = frames.shape[-2:]
-    top, left = max(0, height - SIDE) // 2, max(0, width - SIDE) // 2
-    cut = frames[..., top : top + SIDE, left : left + SIDE]
-    below, right = SIDE - cut.shape[-2], SIDE - cut.shape[-1]
-    if not below and not right:
-        return cut
-    return torch.nn.functional.pad(cut.float(), (0, right, 0, below), mode="replicate")
+    top, left = max(0, height - CROP_SIZE) // 2, max(0, width - CROP_SIZE) // 2
+    crop = frames[..., top : top + CROP_SIZE, left : left + CROP_SIZE]
+    padding_bottom, padding_right = CROP_SIZE - crop.shape[-2], CROP_SIZE - crop.shape[-1]
+    if not padding_bottom and not padding_right:
+        return crop
+    return F.pad(crop.float(), (0, padding_right, 0, padding_bottom), mode="replicate")
