@@ -219,6 +219,14 @@ def test_sequence_of_damaged_images_is_an_input_error(tmp_path: Path) -> None:
         probe_images(str(tmp_path), RATE)
 
 
+def test_sequence_of_headers_without_images_is_an_input_error(tmp_path: Path) -> None:
+    for k in range(3):
+        save_single_colour(tmp_path / f"{k}.jpg")
+        (tmp_path / f"{k}.jpg").write_bytes((tmp_path / f"{k}.jpg").read_bytes()[:-2])
+    with pytest.raises(InputError, match=r"none of the 3 pictures in .* can be decoded"):
+        probe_images(str(tmp_path), RATE)
+
+
 @pytest.mark.parametrize(
     ("mode", "layout"),
     [("RGB", RGB8), ("P", RGB8), ("L", GRAY8), ("1", GRAY8), ("I;16", GRAY16), ("RGBA", RGB8), ("LA", GRAY8)],
