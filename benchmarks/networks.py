@@ -26,9 +26,9 @@ source, target, network, seconds = sys.argv[1:]
 summary = convert(source, target, network=network, duration=Fraction(seconds), overwrite=True, device="cpu")
 told = summary.json()
 print(json.dumps({
-    "size": f"{told['input']['width']}x{told['input']['height']}", "made": told["frames"]["made"],
+    "size": f"{told['input']['width']}x{told['input']['height']}", "made": told["frames"]["interpolated"],
     "written": told["frames"]["written"], "shader": told["shader"], "backend": told["backend"],
-    "seconds_making": told["seconds"]["make"], "seconds": told["seconds"]["total"],
+    "seconds_making": told["seconds"]["render"], "seconds": told["seconds"]["total"],
     "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
 }))
 """

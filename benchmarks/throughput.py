@@ -23,14 +23,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from midframe.conversion import convert
-from midframe.conversion.pairs import pairs
+from midframe.conversion import run_conversion
+from midframe.conversion.output import open_sink
+from midframe.conversion.pairs import frame_pairs
 from midframe.conversion.plan import make_plan
 from midframe.conversion.render import Maker
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import open_source
 from midframe.conversion.summary import Counts
-from midframe.conversion.target import open_sink
 from midframe.video.cuts import CutDetector
 from midframe.video.reader import ReadReport
 
@@ -76,8 +76,8 @@ def measure(film: Path, settings: Settings, folder: Path) -> Run:
     decode = time.perf_counter() - began
 
     began = time.perf_counter()
-    maker = Maker(settings, opened.film.layout, opened.film.colour, (plan.form.layout, plan.form.colour))
-    steps = pairs(iter(frames), plan.timeline, plan.gap, plan.last_duration, CutDetector())
+    maker = Maker(settings, opened.film.layout, opened.film.colour, (plan.format.layout, plan.format.colour))
+    steps = frame_pairs(iter(frames), plan.timeline, plan.gap_limit, plan.last_duration, CutDetector())
     made = [frame for pair in steps for frame in maker.frames(pair, Counts())]
     make = time.perf_counter() - began
 
@@ -91,7 +91,7 @@ def measure(film: Path, settings: Settings, folder: Path) -> Run:
     del frames, made
 
     began, busy = time.perf_counter(), cpu_seconds()
-    convert(film, folder / "whole.mp4", settings)
+    run_conversion(film, folder / "whole.mp4", settings)
     return Run(decode, make, encode, time.perf_counter() - began, cpu_seconds() - busy, load)
 
 

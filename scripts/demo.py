@@ -56,7 +56,7 @@ def main() -> None:
     for warning in summary.warnings:
         print(f"  note: {warning}")
     counts = summary.counts
-    print(f"the film:  {target}  ({counts.read} frames became {counts.written}, {counts.made} of them made)")
+    print(f"the film:  {target}  ({counts.read} frames became {counts.written}, {counts.interpolated} of them made)")
     picture = given.strip or OUT / f"{source.stem}-strip.png"
     place = strip(target, picture)
     print(f"the strip: {picture}  (first, made, second, at {float(place):.2f} s)")

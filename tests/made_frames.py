@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from midframe import networks
-from midframe.conversion.pairs import Held, Pair
+from midframe.conversion.pairs import FramePair, HoldReason
 from midframe.conversion.render import Maker
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
@@ -74,7 +74,7 @@ def make(
     second: Planes,
     *,
     times: Sequence[Fraction] = (Fraction(1, 2),),
-    held: Held | None = None,
+    hold_reason: HoldReason | None = None,
     shader: str = "default",
     network: str = "average",
 ) -> list[Frame]:
@@ -83,7 +83,7 @@ def make(
     maker = Maker(Settings(network=network, shader=shader, device="cpu"), layout, colour, (layout, colour))
     slots = tuple(Slot(t, Fraction(1, 10), t) for t in times)
     frames = (Frame(first, layout, Fraction(0)), Frame(second, layout, Fraction(1)))
-    return list(maker.frames(Pair(*frames, slots, held), Counts()))
+    return list(maker.frames(FramePair(*frames, slots, hold_reason), Counts()))
 
 
 def largest(a: Planes, b: Planes, where: Callable[[int], Any] = lambda k: slice(None)) -> int:

@@ -136,7 +136,7 @@ def check(film: Film, out: Path, times: Sequence[Fraction]) -> None:
 )
 def test_a_film_of_known_motion(film: Film, factor: int, film_factory: Callable[..., Path], tmp_path: Path) -> None:
     summary = midframe.convert(film_factory(film, ".mkv"), tmp_path / "out.mkv", factor=factor, encoder="ffv1")
-    assert summary.counts.made == 2 * (factor - 1)
+    assert summary.counts.interpolated == 2 * (factor - 1)
     assert not [said for said in summary.warnings if "average" in said]
     check(film, tmp_path / "out.mkv", divided(film.frame_times, factor))
 
@@ -157,7 +157,7 @@ def test_cuts_are_held(film_factory: Callable[..., Path], tmp_path: Path) -> Non
     film = Film(frames=6, cuts=(3,), codec="ffv1")
     path, out = film_factory(film, ".mkv"), tmp_path / "out.mkv"
     counts = midframe.convert(path, out, encoder="ffv1").counts
-    assert (counts.made, counts.held_at_cuts) == (4, 1)
+    assert (counts.interpolated, counts.duplicated_at_cuts) == (4, 1)
     source, found = read_frames(path), read_frames(out)
     assert all(np.array_equal(a, b) for a, b in zip(found[5].planes, source[2].planes, strict=True))
 
@@ -177,7 +177,7 @@ def test_a_still_half_stays_and_the_other_moves(film_factory: Callable[..., Path
 def test_equal_frames_come_back_bit_for_bit(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = Film(scene="still", frames=3, codec="ffv1")
     counts = midframe.convert(film_factory(film, ".mkv"), tmp_path / "out.mkv", encoder="ffv1").counts
-    assert (counts.made, counts.repeated) == (0, 2)
+    assert (counts.interpolated, counts.repeated) == (0, 2)
     frames = read_frames(tmp_path / "out.mkv")
     assert all(np.array_equal(a, b) for frame in frames for a, b in zip(frame.planes, frames[0].planes, strict=True))
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import midframe.cli
+import midframe.cli.app
 from process import Command
 
 
@@ -15,7 +15,7 @@ def here(capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process, which spares loading everything again."""
 
     def command(*arguments: object) -> SimpleNamespace:
-        code = midframe.cli._run([*map(str, arguments)])
+        code = midframe.cli.app.run([*map(str, arguments)])
         out, err = capfd.readouterr()
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 

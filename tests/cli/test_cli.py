@@ -57,7 +57,7 @@ def test_a_conversion_told_to_machines(film_factory: Callable[..., Path], tmp_pa
     assert data["complete"] is True
     assert data["frames"]["written"] == 47 == len(read_times(out))
     assert {stream["action"] for stream in data["streams"]} == {"encode", "copy", "attach"}
-    assert set(data["seconds"]) >= {"plan", "decode", "make", "encode", "verify", "total"}
+    assert set(data["seconds"]) >= {"plan", "decode", "pair", "render", "encode", "verify", "total"}
     assert result.stderr.count("47 frames from 24") == 1
 
 
@@ -74,7 +74,7 @@ def test_json_of_other_kinds(film_factory: Callable[..., Path], tmp_path: Path) 
     damaged = valid(quick(broken, tmp_path / "b.mkv", keep_going=True).json())
     assert (damaged["complete"], damaged["damage"]["lost"]) == (False, 1)
     cut = truncated(film_factory(Film(), ".mkv"), 0.7, tmp_path / "cut.mkv")
-    assert valid(quick(cut, tmp_path / "c.mkv", keep_going=True).json())["damage"]["signs"]
+    assert valid(quick(cut, tmp_path / "c.mkv", keep_going=True).json())["damage"]["problems"]
     assert valid(quick(film, tmp_path / "d.mp4", slow_motion=True).json())["streams"][1]["action"] == "drop"
     (tmp_path / "pictures").mkdir()
     valid(quick(film, Path(f"{tmp_path}/pictures/%03d.png")).json())
@@ -134,7 +134,7 @@ def test_exit_codes(
     """The documented code, one line on standard error, one valid object on standard output, and nothing written."""
     (tmp_path / "film.mp4").write_bytes(film_factory(Film(frames=4)).read_bytes())
     monkeypatch.chdir(tmp_path)
-    result = here(*arguments, "--json")
+    result = here(*arguments, "--json", "--quiet")
     assert result.returncode == code
     out, err = result.stdout, result.stderr
     assert words in one_line(err)
@@ -237,7 +237,7 @@ def test_progress_in_plain_lines(
     here: Command, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where standard error is no terminal: whole lines with frames, speed and time left, no control characters."""
-    monkeypatch.setattr("midframe.cli.convert._Bar.EVERY", 0.0)
+    monkeypatch.setattr("midframe.cli.progress.LINE_INTERVAL", 0.0)
     film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
     result = here("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
     assert result.returncode == 0, result.stderr
@@ -362,7 +362,7 @@ def test_help_loads_neither_torch_nor_av() -> None:
 @pytest.mark.slow
 def test_import_and_help_are_quick() -> None:
     """The best of ten, as other work may slow this machine down."""
-    for limit, arguments in ((0.3, ["-c", "import midframe"]), (0.5, ["-m", "midframe.cli.app", "--help"])):
+    for limit, arguments in ((0.3, ["-c", "import midframe"]), (0.5, ["-m", "midframe", "--help"])):
         times = []
         for _ in range(10):
             began = time.monotonic()

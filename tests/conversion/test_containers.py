@@ -33,7 +33,7 @@ def test_pictures_in_and_out(tmp_path: Path) -> None:
     folder = draw_pictures(Film(frames=5, width=64, height=48), tmp_path / "in")
     summary = quick(folder, tmp_path / "out.mp4", input_rate=Fraction(10))
     assert read_times(tmp_path / "out.mp4") == [Fraction(k, 20) for k in range(9)]
-    assert summary.plan.form.encoder.name == "libx264rgb"
+    assert summary.plan.format.encoder.name == "libx264rgb"
     assert any("RGB" in warning and "--pixel-format yuv420p" in warning for warning in summary.warnings)
     quick(folder, tmp_path / "plain.mp4", pixel_format="yuv420p")
     with av.open(str(tmp_path / "plain.mp4")) as film:
@@ -181,7 +181,7 @@ def test_the_plan_needs_few_bytes_a_frame(film_factory: Factory, tmp_path: Path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert plan.frames == 2 * count - 1
+    assert plan.frame_count == 2 * count - 1
     # 8 bytes for the time of each output frame, more while the array grows; the steps, twice, to find their median.
     assert peak < 8 * 2 * count * 1.2 + 2 * 8 * count + 1_000_000
 

@@ -61,7 +61,7 @@ def test_held_frames_stand_at_their_times(film_factory: Callable[..., Path], tmp
     out = tmp_path / "out.mkv"
     summary = quick(undecodable(whole, {5, 6}, tmp_path / "broken.mkv"), out, keep_going=True)
     before, after = read_frames(whole), read_frames(out)
-    assert summary.counts.held_at_lost == 3  # the middles of 4-5, 5-6, 6-7
+    assert summary.counts.duplicated_for_lost == 3  # the middles of 4-5, 5-6, 6-7
     for k in (*range(8, 14), *range(0, 24, 2)):
         source = 4 if 8 <= k < 14 else k // 2
         assert all(map(np.array_equal, before[source].planes, after[k].planes)), k
@@ -73,7 +73,7 @@ def test_keep_going_with_fields_and_a_target_rate(film_factory: Callable[..., Pa
     summary = quick(broken, tmp_path / "a.mkv", keep_going=True, deinterlace="field")
     assert (summary.counts.written, summary.complete) == (12 * 2 * 2 - 1, False)
     summary = quick(broken, tmp_path / "b.mkv", keep_going=True, fps=Fraction(60))
-    assert (summary.counts.written, summary.complete) == (summary.plan.frames, False)
+    assert (summary.counts.written, summary.complete) == (summary.plan.frame_count, False)
 
 
 @pytest.mark.parametrize(

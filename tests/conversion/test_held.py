@@ -16,7 +16,7 @@ import pytest
 from films import Film, read_frames
 from made_frames import Noise, use
 from midframe.conversion import convert
-from midframe.conversion.pairs import pairs
+from midframe.conversion.pairs import frame_pairs
 from midframe.video.cuts import CutDetector
 from midframe.video.probe import probe
 from midframe.video.reader import ReadReport
@@ -80,9 +80,9 @@ def test_held_with_a_factor(film: Film, factor: int, film_factory: Callable[...,
     times = [a + (b - a) * j / factor for a, b in pairwise(starts) for j in range(factor)] + [starts[-1]]
     check(film, path, out, times)
     held = len(held_pairs(film)) * (factor - 1)
-    assert counts.held_at_cuts + counts.held_at_gaps == held
-    assert (counts.held_at_cuts > 0) == bool(film.cuts)
-    assert counts.made == (len(starts) - 1) * (factor - 1) - held
+    assert counts.duplicated_at_cuts + counts.duplicated_at_gaps == held
+    assert (counts.duplicated_at_cuts > 0) == bool(film.cuts)
+    assert counts.interpolated == (len(starts) - 1) * (factor - 1) - held
     assert counts.source == len(starts)
 
 
@@ -97,7 +97,7 @@ def test_held_with_a_rate(film: Film, rate: Fraction, film_factory: Callable[...
 
 def test_without_cuts_nothing_is_held(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     counts = convert(film_factory(CUT, ".mkv"), tmp_path / "out.mkv", cuts=False, encoder="ffv1").counts
-    assert (counts.made, counts.held_at_cuts) == (11, 0)
+    assert (counts.interpolated, counts.duplicated_at_cuts) == (11, 0)
 
 
 @pytest.mark.parametrize("fps", [None, Fraction(60)])
@@ -107,7 +107,7 @@ def test_a_film_of_one_frame(fps: Fraction | None, film_factory: Callable[..., P
     counts = convert(path, out, fps=fps, encoder="ffv1").counts
     found, (source,) = read_frames(out), read_frames(path)
     assert len(found) == (1 if fps is None else 3)
-    assert counts.made == 0
+    assert counts.interpolated == 0
     assert all(same(frame.planes, source.planes) for frame in found)
 
 
@@ -129,7 +129,7 @@ def test_real_cuts_are_held(name: str, shared_data: Path) -> None:
     limit = gap_limit(film.ticks, film.time_base)
     frames = read_film(film, ReadReport())
     found = {}
-    for k, pair in enumerate(pairs(frames, timeline, limit, film.last_duration, CutDetector())):
-        found[k + 1] = pair.held
+    for k, pair in enumerate(frame_pairs(frames, timeline, limit, film.last_duration, CutDetector())):
+        found[k + 1] = pair.hold_reason
     labels = json.loads(LABELS.read_text())["cuts"][name]
     assert {cut: found[cut] for cut in labels} == dict.fromkeys(labels, "cut")

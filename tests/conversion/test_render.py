@@ -92,7 +92,7 @@ def test_held_pairs_ask_no_network(held: str, monkeypatch: pytest.MonkeyPatch) -
     use(monkeypatch, network)
     first, second = frames_of(LAYOUT, 1), frames_of(LAYOUT, 2)
     times = [Fraction(k, 4) for k in range(1, 4)]
-    made = make(LAYOUT, COLOUR, first, second, times=times, held=held)  # type: ignore[arg-type]
+    made = make(LAYOUT, COLOUR, first, second, times=times, hold_reason=held)  # type: ignore[arg-type]
     assert [frame.planes for frame in made] == [first, first, second]
     assert network.calls == 0
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,71 +20,45 @@ from process import one_line, one_object, start, wait_for_file, wait_for_place
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 SECONDS = 3.0
+"""Within which the process must end after a signal."""
+
 QUICK = ("--network", "average", "--no-cuts", "--preset", "ultrafast")
 
-# Each patch makes one stage stand still, in a call that does not notice signals, once it has been reached.
-SLEEP = "here(); time.sleep(60)"
-PATCHES = {
-    "plan": f"""
-import midframe.video.probe as m
-old = m.scan
-def scan(*a, **k):
-    {SLEEP}
-m.scan = scan
-""",
-    "decode": f"""
-import midframe.video.reader as m
-old = m._Reading.decode
-count = 0
-def decode(self, packet):
-    global count
-    count += 1
-    if count == 6:
-        {SLEEP}
-    return old(self, packet)
-m._Reading.decode = decode
-""",
-    "network": f"""
-import midframe.conversion.render as m
-old = m.Maker._made
-count = 0
-def made(self, pair):
-    global count
-    count += 1
-    if count == 4:
-        {SLEEP}
-    return old(self, pair)
-m.Maker._made = made
-""",
-    "open": f"""
-import midframe.conversion.job as m
-def open_sink(plan, settings):
-    {SLEEP}
-m.open_sink = open_sink
-""",
-    "encode": f"""
-import midframe.video.writer as m
-old = m.FilmWriter.write
-count = 0
-def write(self, frame):
-    global count
-    count += 1
-    if count == 8:
-        {SLEEP}
-    old(self, frame)
-m.FilmWriter.write = write
-""",
-    "verify": f"""
-import midframe.conversion.job as m
-def verify(*a):
-    {SLEEP}
-m.verify = verify
-""",
+
+def block(function: str, call: int = 1) -> str:
+    """A patch that stops a stage at its `call`-th call of a function, in a sleep that does not notice signals.
+
+    function: `module:name` or `module:Class.name`.
+    """
+    module, _, name = function.partition(":")
+    owner = ".".join([module, *name.split(".")[:-1]])
+    name = name.split(".")[-1]
+    return f"""
+import {module}
+original, calls = {owner}.{name}, 0
+def blocked(*arguments, **named):
+    global calls
+    calls += 1
+    if calls == {call}:
+        here()
+        time.sleep(60)
+    return original(*arguments, **named)
+{owner}.{name} = blocked
+"""
+
+
+BLOCKED_STAGES = {
+    "probe": block("midframe.video.probe:scan"),
+    "decode": block("midframe.video.ffmpeg:_decode_packet", call=6),
+    "render": block("midframe.conversion.render:Maker._made", call=4),
+    "open output": block("midframe.conversion.job:open_sink"),
+    "encode": block("midframe.video.writer:FilmWriter.write", call=8),
+    "verify": block("midframe.conversion.job:verify"),
 }
 
 
-def stopped(process, number: int) -> tuple[float, str, str]:
-    """Send a signal; seconds until the process ended, its standard output and error from then on."""
+def send_signal(process: subprocess.Popen[Any], number: int) -> tuple[float, str, str]:
+    """Send a signal; return the seconds until the process ended, and its standard output and error from then on."""
     began = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
@@ -90,17 +67,20 @@ def stopped(process, number: int) -> tuple[float, str, str]:
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [(stage, (signal.SIGINT, signal.SIGTERM)[k % 2]) for k, stage in enumerate(PATCHES)],
+    [
+        pytest.param(stage, number, id=f"{number.name} in {stage}")
+        for stage, number in zip(BLOCKED_STAGES, itertools.cycle((signal.SIGINT, signal.SIGTERM)), strict=False)
+    ],
 )
 def test_a_signal_in_any_stage_ends_it(
-    stage: str, number: int, film_factory: Callable[..., Path], tmp_path: Path
+    stage: str, number: signal.Signals, film_factory: Callable[..., Path], tmp_path: Path
 ) -> None:
     film = film_factory(Film(audio=(AudioTrack(),)))
     target = tmp_path / "out.mp4"
     target.write_bytes(b"old")
-    process = start("convert", film, target, "--overwrite", "--json", *QUICK, patch=PATCHES[stage])
+    process = start("convert", film, target, "--overwrite", "--json", "--quiet", *QUICK, patch=BLOCKED_STAGES[stage])
     wait_for_place(process)
-    seconds, out, err = stopped(process, number)
+    seconds, out, err = send_signal(process, number)
     assert process.returncode == 128 + number
     assert seconds < SECONDS
     assert "interrupted" in one_line(err)
@@ -115,10 +95,10 @@ def test_a_signal_in_any_stage_ends_it(
 
 def test_a_signal_half_way_through_a_conversion_at_work(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = film_factory(Film(width=320, height=192, frames=48, scene="noise"))
-    options = ("--factor", "64", "--network", "average", "--no-cuts")
+    options = ("--factor", "64", "--network", "average", "--no-cuts", "--quiet")
     process = start("convert", film, tmp_path / "out.mp4", *options)
     wait_for_file(tmp_path, "*.part", process)
-    seconds, _, err = stopped(process, signal.SIGTERM)
+    seconds, _, err = send_signal(process, signal.SIGTERM)
     assert process.returncode == 143
     assert seconds < SECONDS
     one_line(err)
@@ -129,18 +109,18 @@ def test_a_signal_while_an_encoder_empties_itself(film_factory: Callable[..., Pa
     """x265 holds back dozens of frames and gives them in one long call at the end."""
     film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
     patch = """
-import midframe.video.writer as m
-old = m.FilmWriter.finish
+import midframe.video.writer
+original = midframe.video.writer.FilmWriter.finish
 def finish(self):
     here()
-    old(self)
-    time.sleep(60)  # were it quicker than the signal
-m.FilmWriter.finish = finish
+    original(self)
+    time.sleep(60)  # so that it does not end before the signal comes
+midframe.video.writer.FilmWriter.finish = finish
 """
     options = ("--encoder", "libx265", "--preset", "slower", "--network", "average", "--no-cuts")
     process = start("convert", film, tmp_path / "out.mp4", *options, patch=patch)
     wait_for_place(process)
-    seconds, _, _ = stopped(process, signal.SIGINT)
+    seconds, _, _ = send_signal(process, signal.SIGINT)
     assert process.returncode == 130
     assert seconds < SECONDS
     assert not list(tmp_path.iterdir())
@@ -155,10 +135,12 @@ def test_a_signal_while_a_pipe_gives_nothing(tmp_path: Path) -> None:
         keep = os.open(pipe, os.O_RDWR)
         try:
             os.write(keep, given)
-            process = start("convert", pipe, tmp_path / "out.mkv", "--encoder", "ffv1", "--network", "average")
+            process = start(
+                "convert", pipe, tmp_path / "out.mkv", "--encoder", "ffv1", "--network", "average", "--quiet"
+            )
             time.sleep(3.0)
             assert process.poll() is None
-            seconds, _, err = stopped(process, signal.SIGTERM)
+            seconds, _, err = send_signal(process, signal.SIGTERM)
         finally:
             os.close(keep)
             pipe.unlink()
@@ -168,7 +150,7 @@ def test_a_signal_while_a_pipe_gives_nothing(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_while_one_picture_is_made(tmp_path: Path) -> None:
+def test_a_signal_while_a_single_picture_is_interpolated(tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("a.png", "b.png"):
@@ -180,10 +162,10 @@ def test_a_signal_while_one_picture_is_made(tmp_path: Path) -> None:
         tmp_path / "out.png",
         "--network",
         "average",
-        patch=PATCHES["network"].replace("4", "1"),
+        patch=block("midframe.conversion.render:Maker._made"),
     )
     wait_for_place(process)
-    seconds, _, err = stopped(process, signal.SIGINT)
+    seconds, _, err = send_signal(process, signal.SIGINT)
     assert process.returncode == 130
     assert seconds < SECONDS
     one_line(err)

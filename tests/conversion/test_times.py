@@ -76,7 +76,7 @@ def test_rate_keeps_the_source_frames_that_it_meets_and_holds_the_last(film_fact
     ]
     assert len(met) > 15, "the test needs frames that meet"
     assert untouched(source, target, met) == []
-    assert summary.counts.source + summary.counts.repeated + summary.counts.held_at_gaps >= len(met)
+    assert summary.counts.source + summary.counts.repeated + summary.counts.duplicated_at_gaps >= len(met)
 
 
 @pytest.mark.parametrize(
@@ -168,5 +168,5 @@ def test_real_films(
     )
     assert all(a < b for a, b in pairwise(found))
     assert {(f.width, f.height) for f in read_frames(target)[:1]} == {
-        (summary.plan.form.width, summary.plan.form.height)
+        (summary.plan.format.width, summary.plan.format.height)
     }

@@ -105,7 +105,7 @@ def test_description_of_the_picture_is_written_or_a_warning_given(
     assert {**after, "aspect": 0} == {**before, "aspect": 0}
     if film.hdr is None:
         return
-    if summary.plan.form.encoder.name == "ffv1":
+    if summary.plan.format.encoder.name == "ffv1":
         assert "ffv1 does not write the film's HDR metadata" in warnings
         assert "CONTENT_LIGHT_LEVEL" not in side_data(target)
         return
@@ -173,8 +173,8 @@ def test_odd_sizes_are_not_padded_if_the_encoder_holds_them(film_factory: Factor
 
 def test_encoder_named_by_its_codec_gets_the_default_quality(film_factory: Factory, tmp_path: Path) -> None:
     summary = quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / "out.mp4", encoder="h264")
-    assert summary.plan.form.encoder.name == "libx264"
-    assert summary.plan.form.encoder.options["crf"] == "18"
+    assert summary.plan.format.encoder.name == "libx264"
+    assert summary.plan.format.encoder.options["crf"] == "18"
 
 
 @pytest.mark.parametrize(

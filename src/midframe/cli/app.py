@@ -1,7 +1,8 @@
-"""The commands of `midframe`, one module each."""
+"""The `midframe` command: its subcommands, and what happens if one of them fails."""
 
 from __future__ import annotations
 
+import traceback
 from typing import Annotated
 
 import typer
@@ -9,10 +10,13 @@ import typer
 from midframe import __version__
 from midframe.cli.convert import convert
 from midframe.cli.dataset import app as dataset
+from midframe.cli.failures import Failure, describe_fault, parse_request, report_failure
 from midframe.cli.frame import frame
 from midframe.cli.info import info
+from midframe.cli.interrupts import Interrupted
 from midframe.cli.models import app as models
 from midframe.cli.train import curves, train
+from midframe.errors import MidframeError
 
 app = typer.Typer(
     name="midframe",
@@ -29,8 +33,49 @@ app.add_typer(dataset, name="dataset")
 app.command()(train)
 app.command()(curves)
 
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""The base class of all usage errors: click's `UsageError`, or in newer versions of Typer its own copy of it."""
 
-def _version(wanted: bool) -> None:
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code.
+
+    A failure is printed as one line on standard error and, if the arguments ask for JSON, as one JSON object.
+    """
+    try:
+        app(arguments or ["--help"], standalone_mode=False)
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except (Interrupted, Exception) as error:
+        failure = _describe(error, arguments)
+    return report_failure(failure, parse_request(typer.main.get_command(app), arguments))
+
+
+def _describe(error: BaseException, arguments: list[str]) -> Failure:
+    """Return how an exception of a command is reported; with `--debug` print its traceback first."""
+    if isinstance(error, Interrupted):
+        return Failure("interrupted", error.message, 128 + error.number)
+    if isinstance(error, typer.Abort):
+        return Failure("interrupted", "interrupted", 130)
+    if isinstance(error, _USAGE_ERROR):
+        text = str(getattr(error, "format_message", error.__str__)())
+        return Failure("setting", f"{text.rstrip('.')} (see {_help_command(arguments)})", 2)
+    debug = "--debug" in arguments
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, MidframeError):
+        return Failure(error.code, " ".join(str(error).split()) or type(error).__name__, error.exit_code)
+    return describe_fault(error, traceback_printed=debug)
+
+
+def _help_command(arguments: list[str]) -> str:
+    """Return the command line that prints the help for these arguments."""
+    command = parse_request(typer.main.get_command(app), arguments).command
+    return f"midframe {command} --help" if command else "midframe --help"
+
+
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"midframe {__version__}")
         raise typer.Exit
@@ -39,7 +84,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def midframe(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
     """Makes the frames between the frames of a film, and keeps everything else in it."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
-import time
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli import Interrupted
-from midframe.cli.report import check_json_file, emit, failed, say
+from midframe.cli.interrupts import Interrupted
+from midframe.cli.options import parse_choice, parse_fraction
+from midframe.cli.progress import ProgressDisplay
+from midframe.cli.report import check_json_file, print_message, write_json
 from midframe.errors import SettingError
 from midframe.training.build.settings import DatasetSettings
 
@@ -77,7 +76,7 @@ def build(
     json_file: Annotated[Path | None, typer.Option(help="The same object to a file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
-) -> int:
+) -> None:
     """Cut windows of frames out of films and store them as shards.
 
     midframe dataset build ~/films --out data
@@ -90,7 +89,7 @@ def build(
     settings = DatasetSettings(
         window=window,
         clips=clips,
-        seconds=_parse_fraction("--seconds", seconds),
+        seconds=parse_fraction("--seconds", seconds),
         size=_parse_size(size),
         least_lines=least_lines,
         least_difference=least_difference,
@@ -106,17 +105,22 @@ def build(
         seed=seed,
     )
     try:
-        with _ProgressDisplay(quiet) as display:
+        with ProgressDisplay(quiet=quiet) as display:
             summary = build_dataset(
-                films, out, settings, exclude=exclude or (), workers=workers, ray=ray, progress=display.show
+                films,
+                out,
+                settings,
+                exclude=exclude or (),
+                workers=workers,
+                ray=ray,
+                progress=lambda progress: _show_progress(display, progress),
             )
     except Interrupted as stop:
         message = f"interrupted; what is done is kept in {out}, and the same command goes on with it"
-        return failed("interrupted", message, 128 + stop.number, sys.argv[1:])
+        raise Interrupted(stop.number, message) from None
     if not quiet:
         _print_summary(summary)
-    emit({"schema": "midframe.dataset/1", "ok": True, **summary.json()}, json, json_file)
-    return 0
+    write_json({"schema": "midframe.dataset/1", "ok": True, **summary.json()}, json, json_file)
 
 
 @app.command()
@@ -138,28 +142,13 @@ def preview(
 
     if batches < 1:
         raise SettingError(f"--batches {batches}: give 1 at least")
-    chosen_split: Any = _require_one_of("--split", split, "train", "validation")
-    preset: Any = _require_one_of("--augmentation", augmentation, "paper", "repository", "guided")
+    chosen_split: Any = parse_choice("--split", split, "train", "validation")
+    preset: Any = parse_choice("--augmentation", augmentation, "paper", "repository", "guided")
     statistics = draw_preview(folder, out, split=chosen_split, batches=batches, seed=seed, augmentation=preset)
     if not json:
         median = statistics["motion"].get("p50", 0)
-        say(f"{out}: {statistics['samples']} samples ({split}), median motion {median:g} pixels")
-    emit({"schema": "midframe.dataset/1", "ok": True, "output": {"path": str(out)}, **statistics}, json, None)
-
-
-def _require_one_of(option: str, value: str, *allowed: str) -> str:
-    """Return the value of an option. Raises `SettingError` if it is none of the allowed ones."""
-    if value not in allowed:
-        raise SettingError(f"{option} is {' or '.join(allowed)}, not '{value}'")
-    return value
-
-
-def _parse_fraction(option: str, text: str) -> Fraction:
-    """Parse the value of an option as an exact number. Raises `SettingError`."""
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise SettingError(f"{option} '{text}' is not a number; give 1, 0.5 or 1/3") from None
+        print_message(f"{out}: {statistics['samples']} samples ({split}), median motion {median:g} pixels")
+    write_json({"schema": "midframe.dataset/1", "ok": True, "output": {"path": str(out)}, **statistics}, json, None)
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -170,61 +159,28 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-class _ProgressDisplay:
-    """Shows the progress of a build on standard error: a bar on a terminal, a line every few seconds elsewhere."""
-
-    LINE_INTERVAL = 5.0
-    """Seconds between two lines if standard error is no terminal."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.bar: Any = None
-        self.task: Any = None
-        self.last_line_time = time.monotonic()
-
-    def __enter__(self) -> _ProgressDisplay:
-        if not self.quiet and sys.stderr is not None and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task("films", total=None, text="")
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def show(self, progress: BuildProgress) -> None:
-        """Show how far the build has come."""
-        text = f"{progress.done} of {progress.total}, {progress.samples} samples, {progress.seconds:.0f} s"
-        if self.bar is not None:
-            self.bar.update(
-                self.task, description=progress.stage, total=progress.total, completed=progress.done, text=text
-            )
-        elif not self.quiet and time.monotonic() - self.last_line_time >= self.LINE_INTERVAL:
-            self.last_line_time = time.monotonic()
-            say(f"{progress.stage}: {text}")
+def _show_progress(display: ProgressDisplay, progress: BuildProgress) -> None:
+    """Show how far the build has come."""
+    text = f"{progress.done} of {progress.total}, {progress.samples} samples, {progress.seconds:.0f} s"
+    display.show(progress.stage, text, done=progress.done, total=progress.total)
 
 
 def _print_summary(summary: BuildSummary) -> None:
     """Print the result of a build for a person."""
     counts = summary.counts
     for name, reason in counts["left_out"].items():
-        say(f"left out: {name}: {reason}")
+        print_message(f"left out: {name}: {reason}")
     samples = counts["samples"]
     films = ", ".join(f"{number} {status}" for status, number in counts["films"].items())
     splits = f"{samples['train']} samples for training, {samples['validation']} for validation"
-    say(f"{summary.out}: {splits}; films: {films}")
+    print_message(f"{summary.out}: {splits}; films: {films}")
     for title, reasons in (
         ("windows rejected", counts["rejected_windows"]),
         ("clips without a sample", counts["clips_without_sample"]),
     ):
         if reasons:
-            say(f"{title}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.items()))
+            print_message(f"{title}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.items()))
     if not summary.jobs:
-        say("it was there already, built from these films by these settings")
+        print_message("it was there already, built from these films by these settings")
     elif summary.decoding_fraction is not None:
-        say(f"{summary.wall_seconds:.1f} s; {100 * summary.decoding_fraction:.0f} % of the work was decoding")
+        print_message(f"{summary.wall_seconds:.1f} s; {100 * summary.decoding_fraction:.0f} % of the work was decoding")

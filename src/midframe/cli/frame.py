@@ -1,23 +1,22 @@
-"""`midframe frame`: two pictures in, one picture out."""
+"""`midframe frame`: interpolate one picture between two picture files."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midframe.cli.report import check_json_file, emit, say
-from midframe.errors import SettingError
+from midframe.cli.options import parse_fraction
+from midframe.cli.report import check_json_file, print_message, write_json
 
 
-def frame(
+def frame(  # one parameter for each option of the command
     first: Annotated[str, typer.Argument(metavar="FIRST", help="The earlier picture.")],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The later picture, of the same size and type.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The picture to write: png, jpg, tiff, bmp or webp.")],
     time: Annotated[str, typer.Option("--time", "-t", help="When, between 0 and 1: a number or a fraction.")] = "1/2",
-    network: Annotated[str, typer.Option(help="The network that makes the frame.")] = "default",
+    network: Annotated[str, typer.Option(help="The network that interpolates the picture.")] = "default",
     shader: Annotated[str, typer.Option(help="Pixel shader: default, paper, amplified or off.")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     drop_alpha: Annotated[bool, typer.Option("--drop-alpha", help="Leave transparency out.")] = False,
@@ -31,30 +30,32 @@ def frame(
 
     midframe frame a.png b.png between.png
     """
-    from midframe.conversion.pipeline import aside
+    from midframe.conversion.output import delete_part
+    from midframe.conversion.pipeline import run_in_thread
     from midframe.conversion.settings import Settings
-    from midframe.conversion.single_frame import make_picture
-    from midframe.conversion.target import remove_part
+    from midframe.conversion.single_frame import interpolate_files
 
     check_json_file(json_file)
-    try:
-        when = Fraction(time)
-    except (ValueError, ZeroDivisionError):
-        raise SettingError(f"--time '{time}' is not a number; give one such as 0.25 or 1/4") from None
+    position = parse_fraction("--time", time)
     settings = Settings(network=network, shader=shader, device=device, drop_alpha=drop_alpha, overwrite=overwrite)
     try:
-        names = aside(lambda _: make_picture(first, second, target, when, settings), lambda: None, lambda: False)
+        # In a thread of its own, so that this one can react to signals.
+        names = run_in_thread(
+            lambda _: interpolate_files(first, second, target, position, settings), lambda: None, lambda: False
+        )
     except BaseException:
-        remove_part(target)
+        delete_part(target)
         raise
     if not quiet:
-        say(f"{target}: the picture at {float(when):g} between {first} and {second}, by {names['network']}")
+        print_message(
+            f"{target}: the picture at {float(position):g} between {first} and {second}, by {names['network']}"
+        )
     data = {
         "schema": "midframe.frame/1",
         "ok": True,
         "input": {"path": first, "second": second},
         "output": {"path": target},
-        "time": str(when),
+        "time": str(position),
         **names,
     }
-    emit(data, json, json_file)
+    write_json(data, json, json_file)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import emit
+from midframe.cli.report import write_json
 
 if TYPE_CHECKING:
     from midframe.networks import WeightsInfo
@@ -34,7 +34,7 @@ def info(
         shipped = None if Path(what).exists() else _shipped(what)
         data = weights_json(shipped) if shipped else _weights(what) if what.endswith(".safetensors") else _film(what)
     if json:
-        emit({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
+        write_json({"schema": "midframe.info/1", "ok": True, **data}, to_stdout=True, path=None)
     else:
         _print(data)
 

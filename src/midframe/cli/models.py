@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from midframe.cli.report import emit, say
+from midframe.cli.progress import ProgressDisplay
+from midframe.cli.report import print_message, write_json
 
 app = typer.Typer(
     help="List the networks and weights that --network takes, or fetch files that training uses.",
@@ -44,7 +44,7 @@ def models(
         for model in known()
     ]
     if json:
-        emit({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
+        write_json({"schema": "midframe.models/1", "ok": True, "models": rows}, to_stdout=True, path=None)
         return
     for row in rows:
         times = "any time" if row["any_time"] else "the middle only"
@@ -73,24 +73,16 @@ def fetch(
     """
     from midframe.networks.fetch import fetch as bring
 
-    path = bring(name, url=url, progress=_Said(name).show)
+    with ProgressDisplay() as display:
+        path = bring(name, url=url, progress=lambda done, total: _show(display, name, done, total))
     if json:
         told = {"name": name, "path": str(path), "bytes": Path(path).stat().st_size}
-        emit({"schema": "midframe.models/1", "ok": True, "fetched": told}, to_stdout=True, path=None)
+        write_json({"schema": "midframe.models/1", "ok": True, "fetched": told}, to_stdout=True, path=None)
     else:
-        say(f"{name} is at {path}")
+        print_message(f"{name} is at {path}")
 
 
-class _Said:
-    """Progress on standard error, a line now and then."""
-
-    EVERY = 5.0
-
-    def __init__(self, name: str) -> None:
-        self.name, self.last = name, time.monotonic()
-
-    def show(self, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if now - self.last >= self.EVERY:
-            self.last = now
-            say(f"{self.name}: {done / 1e6:.0f}" + ("" if total is None else f" of {total / 1e6:.0f}") + " MB")
+def _show(display: ProgressDisplay, name: str, done: int, total: int | None) -> None:
+    """Show how many bytes of a file have been fetched."""
+    text = f"{done / 1e6:.0f}" + ("" if total is None else f" of {total / 1e6:.0f}") + " MB"
+    display.show(name, text, done=done, total=total)

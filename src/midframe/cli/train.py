@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midframe.cli.report import check_json_file, clock, emit, failed, say
+from midframe.cli.interrupts import Interrupted
+from midframe.cli.progress import ProgressDisplay
+from midframe.cli.report import check_json_file, format_duration, print_message, write_json
 from midframe.errors import Cancelled, SettingError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def train(
     from midframe.networks import read_info
 
     if not quiet:
-        say(f"{weights}: trained; use it with --network {weights}")
-    emit({"schema": "midframe.train/1", "ok": True, **weights_json(read_info(weights))}, json, json_file)
+        print_message(f"{weights}: trained; use it with --network {weights}")
+    write_json({"schema": "midframe.train/1", "ok": True, **weights_json(read_info(weights))}, json, json_file)
 
 
 def curves(
@@ -84,7 +85,7 @@ def curves(
     from midframe.training.train.curves import draw_curves
 
     draw_curves(runs, out)
-    say(f"{out}: the curves of {len(runs)} run{'s' if len(runs) > 1 else ''}")
+    print_message(f"{out}: the curves of {len(runs)} run{'s' if len(runs) > 1 else ''}")
 
 
 def _run(
@@ -92,7 +93,7 @@ def _run(
 ) -> Path | None:
     """Train, and return the path of the weights; None in other processes than the main one.
 
-    Raises `typer.Exit` after a signal, once the checkpoint is written.
+    Raises `Interrupted` after a signal, once the checkpoint is written.
     """
     from midframe.conversion.render import choose_device
     from midframe.training.distributed import is_main_process
@@ -100,17 +101,18 @@ def _run(
     from midframe.training.train.setup import Budget
 
     stop = _StopSignal()
+    display = ProgressDisplay(quiet=quiet, bar=False, line_interval=0)  # one line for each logged step
     try:
         weights = train(
             config,
             out,
             budget=Budget(samples, minutes),
             device=choose_device(device),
-            report=_print_nothing if quiet else _print_progress,
+            report=lambda progress: _show_progress(display, progress),
             cancelled=stop.is_requested,
         )
     except Cancelled as stopped:
-        raise typer.Exit(failed("interrupted", str(stopped), 128 + stop.number, sys.argv[1:])) from None
+        raise Interrupted(stop.number, str(stopped)) from None
     return weights if is_main_process() else None
 
 
@@ -170,20 +172,17 @@ class _StopSignal:
 
     def _handle(self, number: int, _frame: object) -> None:
         if self.number:
-            say("ended at once; --resume goes on from the last checkpoint")
+            print_message("ended at once; --resume goes on from the last checkpoint")
             os._exit(128 + number)
         self.number = number
 
 
-def _print_progress(progress: Progress) -> None:
-    """Print the progress of a run as one line on standard error."""
-    time_left = "" if progress.seconds_left is None else f", {clock(progress.seconds_left)} left"
+def _show_progress(display: ProgressDisplay, progress: Progress) -> None:
+    """Show the progress of a run."""
+    time_left = "" if progress.seconds_left is None else f", {format_duration(progress.seconds_left)} left"
     losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
-    say(
+    text = (
         f"step {progress.step}, {progress.samples} samples, {progress.samples_per_second:.1f} a second, "
         f"waited {progress.data_wait:.1%}{time_left}: {losses}"
     )
-
-
-def _print_nothing(progress: Progress) -> None:
-    """Ignore the progress of a run (`--quiet`)."""
+    display.show("train", text)

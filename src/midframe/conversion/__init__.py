@@ -1,7 +1,9 @@
-"""From film to film: what will come out, making it, and holding it against the plan."""
+"""Convert a film: plan the output, interpolate and write it, and verify it against the plan."""
 
-from midframe.conversion.job import Progress, convert
+from midframe.conversion.api import convert
+from midframe.conversion.job import run_conversion
+from midframe.conversion.progress import Progress
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Summary
 
-__all__ = ["Progress", "Settings", "Summary", "convert"]
+__all__ = ["Progress", "Settings", "Summary", "convert", "run_conversion"]

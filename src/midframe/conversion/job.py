@@ -1,4 +1,4 @@
-"""A whole conversion: plan, run, verify, and only then give the file its name."""
+"""Run a whole conversion: plan, convert, verify, and only then give the output its final name."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from midframe.conversion.pairs import Pair, pairs
-from midframe.conversion.pipeline import Pipeline, Stage, aside
-from midframe.conversion.plan import Plan, check_target, make_plan
+from midframe.conversion.output import delete_part, open_sink
+from midframe.conversion.pairs import FramePair, frame_pairs
+from midframe.conversion.pipeline import Pipeline, Stage, run_in_thread
+from midframe.conversion.plan import Plan, make_plan
+from midframe.conversion.progress import Progress, ProgressCallback
 from midframe.conversion.settings import Settings
 from midframe.conversion.source import Source, open_source
 from midframe.conversion.summary import Counts, Summary
-from midframe.conversion.target import open_sink, remove_part
+from midframe.conversion.target import check_target
 from midframe.conversion.verify import verify
+from midframe.conversion.warnings import collect_warnings
 from midframe.errors import InputError, MidframeError, OutputError
 from midframe.video.cuts import CutDetector
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
-from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.sink import Sink
 
@@ -33,230 +35,149 @@ if TYPE_CHECKING:
 log = logging.getLogger("midframe.convert")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a conversion is: frames written, how many there will be (None: unknown), and the seconds so far."""
-
-    stage: str
-    written: int
-    total: int | None
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Frames written in a second."""
-        return self.written / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        if self.total is None or self.written == 0:
-            return None
-        return (self.total - self.written) / self.rate
-
-
-def convert(
+def run_conversion(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    settings: Settings | None = None,
+    settings: Settings,
     *,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     dry_run: bool = False,
-    **wishes: Any,
 ) -> Summary:
-    """Convert a film into a smoother one, with everything else in it untouched.
-
-    source, target: file names (`-` for y4m on standard input or output, a folder or pattern for pictures). settings:
-    or the fields of `Settings` as keywords, such as `factor=4`, `fps=Fraction(60)`. progress: called some ten times a
-    second; cancel: set it to stop. With `dry_run` only the plan is made. Several conversions may run in one process.
-
-    Raises a `MidframeError` (`InputError`, `OutputError`, `SettingError`, `DeviceError`, `Cancelled`); then nothing is
-    left behind and a target that was there is untouched.
-    """
+    """Convert a film as `midframe.convert` does, with the settings in one object."""
+    control = _Control(progress or (lambda _: None), cancel or threading.Event())
     source, target = os.fspath(source), os.fspath(target)
-    if settings is not None and wishes:
-        settings = replace(settings, **wishes)
-    settings = settings or Settings(**wishes)
-    cancel = cancel or threading.Event()
-    progress = progress or (lambda _: None)
-    place = _claim(target)
+    claimed = _claim_target(target)
     job: _Job | None = None
     try:
-        job = _planned(source, target, settings, progress, cancel)
-        with DamageLog(()):  # see `ffmpeg.decode_frames`: not turned on and off while stages log
+        job = _plan_job(source, target, settings, control)
+        with DamageLog(()):  # keeps PyAV's log on throughout; see `ffmpeg.decode_frames`
             return job.dry_run() if dry_run else job.run()
     finally:
         if job is None or job.pipeline.join(0):
-            _targets.discard(place)
+            _claimed_targets.discard(claimed)
         else:
-            # An encoder that could not be interrupted deletes its file when it is done: not that of the next try.
-            threading.Thread(target=_discard_later, args=(place, job.pipeline), daemon=True).start()
+            # An encoder that cannot be interrupted deletes its unfinished file when it ends. Until then the target
+            # stays claimed, because that could be the file of the next conversion.
+            threading.Thread(target=_release_target, args=(claimed, job.pipeline), daemon=True).start()
 
 
-_targets: set[Path] = set()
-_guard = threading.Lock()
+_claimed_targets: set[Path] = set()
+"""The targets that conversions of this process write to."""
+
+_claim_lock = threading.Lock()
 
 
-def _claim(target: str) -> Path:
-    """Note that a conversion of this process writes to a target; two would share its unfinished file."""
-    place = Path(target).absolute()
-    with _guard:
-        if place in _targets and target != "-":
+def _claim_target(target: str) -> Path:
+    """Register a target and return its absolute path. Raises `OutputError` if another conversion writes to it."""
+    path = Path(target).absolute()
+    with _claim_lock:
+        if path in _claimed_targets and target != "-":
             raise OutputError(f"{target} is being written by another conversion of this process")
-        _targets.add(place)
-    return place
+        _claimed_targets.add(path)
+    return path
 
 
-def _discard_later(place: Path, pipeline: Pipeline) -> None:
+def _release_target(claimed: Path, pipeline: Pipeline) -> None:
+    """Release a claimed target once its pipeline has ended."""
     pipeline.join(None)
-    _targets.discard(place)
+    _claimed_targets.discard(claimed)
 
 
-def _planned(
-    source: str,
-    target: str,
-    settings: Settings,
-    progress: Callable[[Progress], None],
-    cancel: threading.Event,
-) -> _Job:
+@dataclass(frozen=True)
+class _Control:
+    """How the caller follows and stops a conversion."""
+
+    progress: ProgressCallback
+    cancel: threading.Event
+
+
+def _plan_job(source: str, target: str, settings: Settings, control: _Control) -> _Job:
+    """Open the source and plan the conversion, in a thread of its own."""
     began = time.monotonic()
     check_target(source, target, settings)
 
-    def work(stopped: Callable[[], bool]) -> tuple[Source, Plan, Settings]:
+    def plan(stopped: Callable[[], bool]) -> tuple[Source, Plan, Settings]:
         opened = open_source(source, settings, stopped)
-        settled = settings.of_film(opened.film.first_time)
-        return opened, make_plan(opened.film, source, target, settled), settled
+        complete = settings.with_start(opened.film.first_time)
+        return opened, make_plan(opened.film, source, target, complete), complete
 
-    opened, plan, settled = aside(
-        work, lambda: progress(Progress("plan", 0, None, time.monotonic() - began)), cancel.is_set
-    )
-    return _Job(
-        source,
-        plan,
-        opened,
-        settled,
-        cancel=cancel,
-        progress=progress,
-        seconds={"plan": time.monotonic() - began},
-    )
+    def report() -> None:
+        control.progress(Progress("plan", 0, None, time.monotonic() - began))
+
+    opened, planned, complete = run_in_thread(plan, report, control.cancel.is_set)
+    return _Job(opened, planned, complete, control, time.monotonic() - began)
 
 
 class _Job:
-    """One conversion on its way."""
+    """One planned conversion. `dry_run` or `run` is called once."""
 
     def __init__(
-        self,
-        source: str,
-        plan: Plan,
-        opened: Source,
-        settings: Settings,
-        *,
-        cancel: threading.Event,
-        progress: Callable[[Progress], None],
-        seconds: dict[str, float],
+        self, opened: Source, plan: Plan, settings: Settings, control: _Control, planning_seconds: float
     ) -> None:
-        self.source = source
-        self.plan = plan
         self.opened = opened
+        self.plan = plan
         self.settings = settings
-        self.cancel = cancel
-        self.progress = progress
-        self.seconds = seconds
+        self.control = control
+        self.seconds = {"plan": planning_seconds}
         self.report = ReadReport()
         self.counts = Counts()
-        self.warnings = list(plan.warnings)
+        self.render_warnings: list[str] = []
         self.names = {"network": settings.network, "shader": settings.shader, "backend": "", "device": settings.device}
         self.sink: Sink | None = None
+        self.began = time.monotonic()
         self.pipeline = Pipeline(
             [
-                Stage("decode", lambda _: self.opened.read(self.report, self._stopped)),
-                Stage("pair", self._pairs),
-                Stage("make", self._make),
+                Stage("decode", lambda _: self.opened.read(self.report, self._is_stopped)),
+                Stage("pair", self._pair),
+                Stage("render", self._render),
                 Stage("encode", self._encode),
             ]
         )
 
     def dry_run(self) -> Summary:
-        """Only the plan, and what would make the frames."""
-        self._maker()
-        return self.summary(dry_run=True)
+        """Return the plan, with the names of the network and device that would be used."""
+        self._make_renderer()
+        return self._summarise(dry_run=True)
 
     def run(self) -> Summary:
-        began, pipeline = time.monotonic(), self.pipeline
-        log.info("%s to %s: %s frames planned", self.source, self.plan.target, self.plan.frames)
+        """Convert the film, verify the output and give it its name; on any failure delete the output."""
+        log.info("%s to %s: %s frames planned", self.plan.source, self.plan.target, self.plan.frame_count)
+        self.began = time.monotonic()
         try:
-            pipeline.run(lambda: self._tell("convert", began), self.cancel.is_set)
-            self.seconds |= pipeline.busy
-            self._check_complete()
-            sink = self.sink
-            assert sink is not None
-            verifying = time.monotonic()
-            self._tell("verify", began)
-            aside(
-                lambda stopped: verify(sink, self.plan, self.counts.written, stopped),
-                lambda: self._tell("verify", began),
-                self.cancel.is_set,
-            )
-            self.seconds["verify"] = time.monotonic() - verifying
-            sink.commit()
+            self.pipeline.run(lambda: self._report_progress("convert"), self.control.cancel.is_set)
+            self.seconds |= self.pipeline.busy
+            self._check_frame_count()
+            self._verify()
+            assert self.sink is not None
+            self.sink.commit()
         except BaseException:
-            # An encoder that is busy cannot be interrupted: its file goes at once, its thread when it is done.
-            if pipeline.join(1.0) and self.sink is not None:
-                self.sink.abort()
-            remove_part(self.plan.target)
+            self._discard_output()
             raise
-        pipeline.join(1.0)
-        self.seconds["total"] = time.monotonic() - began + self.seconds["plan"]
-        return self.summary(dry_run=False)
+        self.pipeline.join(1.0)
+        self.seconds["total"] = time.monotonic() - self.began + self.seconds["plan"]
+        return self._summarise(dry_run=False)
 
-    def summary(self, *, dry_run: bool) -> Summary:
-        report, film, end = self.report, self.plan.film, self.settings.end
-        self.counts.read = report.frames
-        ended = report.ended_early or (film.ends_early and (end is None or end > film.last_time))
-        return Summary(
-            source=self.source,
-            target=self.plan.target,
-            dry_run=dry_run,
-            complete=not (report.lost or ended),
-            plan=self.plan,
-            counts=self.counts,
-            report=report,
-            names=self.names,
-            seconds=self.seconds,
-            warnings=tuple(dict.fromkeys([*self.warnings, *_damage_warnings(film, report)])),
-        )
-
-    def _stopped(self) -> bool:
-        return self.cancel.is_set() or self.pipeline.stop.is_set()
-
-    def _pairs(self, frames: Iterator[Frame]) -> Iterator[Pair]:
+    def _pair(self, frames: Iterator[Frame]) -> Iterator[FramePair]:
+        """Stage 2: combine neighbouring frames to pairs."""
         detector = CutDetector() if self.settings.cuts else None
-        return pairs(frames, self.plan.timeline, self.plan.gap, self.plan.last_duration, detector)
+        return frame_pairs(frames, self.plan.timeline, self.plan.gap_limit, self.plan.last_duration, detector)
 
-    def _maker(self) -> Maker:
-        # Imported here, so that what cannot be converted is refused before networks are loaded.
-        from midframe.conversion.render import Maker
-
-        film, form = self.plan.film, self.plan.form
-        maker = Maker(self.settings, film.layout, film.colour, (form.layout, form.colour))
-        self.names = maker.names
-        self.warnings += maker.warnings(self.plan.timeline)
-        return maker
-
-    def _make(self, steps: Iterator[Pair]) -> Iterator[Frame]:
-        maker = self._maker()
-        with maker.threads():
-            for pair in steps:
-                yield from maker.frames(pair, self.counts)
-        self.warnings += maker.notes()
+    def _render(self, pairs: Iterator[FramePair]) -> Iterator[Frame]:
+        """Stage 3: render the output frames of each pair."""
+        renderer = self._make_renderer()
+        with renderer.threads():
+            for pair in pairs:
+                yield from renderer.frames(pair, self.counts)
+        self.render_warnings += renderer.notes()
 
     def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
-        # The first frame is there before the output is opened: a film that cannot be read leaves no trace.
+        """Stage 4: write the frames. The output is opened at the first one, so an unreadable film leaves no trace."""
         try:
             for frame in frames:
                 if self.sink is None:
                     self.sink = open_sink(self.plan, self.settings)
-                self._check_time(frame)
+                self._check_frame_time(frame)
                 self.sink.write(frame)
                 self.counts.written += 1
                 yield
@@ -267,48 +188,75 @@ class _Job:
                 self.sink.abort()
             raise
 
-    def _tell(self, stage: str, began: float) -> None:
-        self.progress(Progress(stage, self.counts.written, self.plan.frames, time.monotonic() - began))
+    def _make_renderer(self) -> Maker:
+        """Load the network and return the renderer."""
+        # Imported here, so that a film that cannot be converted is refused before PyTorch is loaded.
+        from midframe.conversion.render import Maker
 
-    def _check_time(self, frame: Frame) -> None:
-        """Each frame comes when it was planned."""
-        times, number = self.plan.times, self.counts.written
-        if times is None:
+        film, output = self.plan.film, self.plan.format
+        renderer = Maker(self.settings, film.layout, film.colour, (output.layout, output.colour))
+        self.names = renderer.names
+        self.render_warnings += renderer.warnings(self.plan.timeline)
+        return renderer
+
+    def _is_stopped(self) -> bool:
+        return self.control.cancel.is_set() or self.pipeline.stop.is_set()
+
+    def _report_progress(self, stage: Literal["convert", "verify"]) -> None:
+        seconds = time.monotonic() - self.began
+        self.control.progress(Progress(stage, self.counts.written, self.plan.frame_count, seconds))
+
+    def _check_frame_time(self, frame: Frame) -> None:
+        """Raise `MidframeError` if the next output frame is not at its planned time."""
+        ticks, number = self.plan.ticks, self.counts.written
+        if ticks is None:
             return
-        if number >= len(times) or round(frame.time / self.plan.time_base) != times[number]:
-            planned = f"{float(times[number] * self.plan.time_base):.6f} s" if number < len(times) else "nothing"
+        if number >= len(ticks) or round(frame.time / self.plan.time_base) != ticks[number]:
+            planned = f"{float(ticks[number] * self.plan.time_base):.6f} s" if number < len(ticks) else "nothing"
             raise MidframeError(f"output frame {number} came at {float(frame.time):.6f} s, {planned} was planned")
 
-    def _check_complete(self) -> None:
-        """As many frames were written as planned, or it was reported why not."""
-        planned, report = self.plan.frames, self.report
+    def _check_frame_count(self) -> None:
+        """Raise `InputError` if fewer or more frames were written than planned, and the film did not end early."""
+        planned, report, source = self.plan.frame_count, self.report, self.plan.source
         if self.counts.written == 0:
-            raise InputError(f"{self.source}: there is no frame in it that can be read")
+            raise InputError(f"{source}: there is no frame in it that can be read")
         if planned is not None and self.counts.written != planned and not report.ended_early:
             raise InputError(
-                f"{self.source}: {planned} output frames were planned, {self.counts.written} came out; "
+                f"{source}: {planned} output frames were planned, {self.counts.written} came out; "
                 f"{report.frames} frames were read"
             )
 
+    def _verify(self) -> None:
+        """Verify the finished output, in a thread of its own. Raises `OutputError`."""
+        began, sink = time.monotonic(), self.sink
+        assert sink is not None
+        self._report_progress("verify")
+        run_in_thread(
+            lambda stopped: verify(sink, self.plan, self.counts.written, stopped),
+            lambda: self._report_progress("verify"),
+            self.control.cancel.is_set,
+        )
+        self.seconds["verify"] = time.monotonic() - began
 
-def _damage_warnings(film: Film, report: ReadReport) -> list[str]:
-    said = _first_few(list(film.problems), "more signs of damage")
-    if film.undecodable_start:
-        said.append(f"{film.undecodable_start} frames before the first key frame cannot be decoded and are left out")
-    if report.damaged and report.first_damaged is not None:
-        said.append(f"{report.damaged} frames are damaged, the first at {float(report.first_damaged):.3f} s")
-    if report.lost:
-        said.append(f"{report.lost} frames could not be decoded; a frame beside them is held")
-    if report.dropped > film.duplicate_frames:
-        said.append(f"{report.dropped - film.duplicate_frames} frames that came at an unexpected time were dropped")
-    if report.ended_early:
-        said.append(f"the film ends early: {report.ended_early}")
-    messages = [f"while reading, {t}" + (f" ({n} times)" if n > 1 else "") for t, n in report.messages.most_common()]
-    said += _first_few(messages, "more messages while reading")
-    if report.lost_side_data:
-        said.append(f"{', '.join(sorted(report.lost_side_data))} cannot be kept")
-    return said
+    def _discard_output(self) -> None:
+        """Delete the unfinished output."""
+        if self.pipeline.join(1.0) and self.sink is not None:
+            self.sink.abort()
+        # An encoder in the middle of a long call cannot be interrupted; its file is deleted under its hands.
+        delete_part(self.plan.target)
 
-
-def _first_few(texts: list[str], rest: str) -> list[str]:
-    return texts if len(texts) <= 5 else [*texts[:4], f"{len(texts) - 4} {rest}"]
+    def _summarise(self, *, dry_run: bool) -> Summary:
+        """Return the result of the conversion."""
+        report, film, end = self.report, self.plan.film, self.settings.end
+        self.counts.read = report.frames
+        ends_early = report.ended_early or (film.ends_early and (end is None or end > film.last_time))
+        return Summary(
+            dry_run=dry_run,
+            complete=not (report.lost or ends_early),
+            plan=self.plan,
+            counts=self.counts,
+            report=report,
+            names=self.names,
+            seconds=self.seconds,
+            warnings=collect_warnings(self.plan, self.settings, self.render_warnings, report),
+        )

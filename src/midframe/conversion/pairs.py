@@ -1,4 +1,4 @@
-"""Pairs of neighbouring frames, the output frames that fall between them, and where those are held instead of made."""
+"""Pair neighbouring source frames, and decide where frames are duplicated instead of interpolated."""
 
 from __future__ import annotations
 
@@ -12,54 +12,68 @@ from midframe.video.cuts import CutDetector, thumbnail
 from midframe.video.frame import Frame
 from midframe.video.timeline import Slot, Timeline
 
-Held = Literal["cut", "gap", "lost", "same"]
+HoldReason = Literal["cut", "gap", "lost", "repeat"]
+"""Why no frames are interpolated between two source frames:
+
+cut: a new shot begins with the second frame.
+gap: the second frame follows too late.
+lost: at least one of the frames could not be decoded, and is a copy of another one.
+repeat: both frames are the same picture, bit for bit.
+"""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two neighbouring source frames and the output frames from the first up to the second.
-
-    held: why nothing is made between them, None where it is. After the last frame `second` is that frame again.
-    """
+class FramePair:
+    """Two neighbouring source frames, and the output frames from the first one up to the second one."""
 
     first: Frame
     second: Frame
+    """The next source frame; after the last one, that frame itself."""
     slots: tuple[Slot, ...]
-    held: Held | None = None
+    """The output frames in [first.time, second.time), in order; after the last source frame, those up to the end."""
+    hold_reason: HoldReason | None = None
+    """Why no frames are interpolated; None if they are."""
 
 
-def pairs(
-    frames: Iterator[Frame], timeline: Timeline, gap: Fraction, last_duration: Fraction, detector: CutDetector | None
-) -> Iterator[Pair]:
-    """All pairs of a film, in order, the last frame by itself at the end.
+def frame_pairs(
+    frames: Iterator[Frame],
+    timeline: Timeline,
+    gap_limit: Fraction,
+    last_duration: Fraction,
+    detector: CutDetector | None,
+) -> Iterator[FramePair]:
+    """Yield the pairs of neighbouring frames of a film, in order, and at the end a pair of the last frame alone.
 
-    gap: longer steps than this are not filled; detector: finds the cuts, None for no detection.
+    timeline: gives the output frames of each pair. gap_limit: no frames are interpolated between two frames that are
+    further apart, in seconds. last_duration: the duration of the last frame in seconds, if it has none of its own.
+    detector: detects cuts; None for no detection. It decides some frames late, so as many frames are buffered here.
     """
-    waiting: deque[Frame] = deque()
+    buffered: deque[Frame] = deque()
     for frame in frames:
-        waiting.append(frame)
+        buffered.append(frame)
         if detector is None:
-            if len(waiting) > 1:
-                yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=False)
+            if len(buffered) > 1:
+                yield _pair(buffered.popleft(), buffered[0], timeline, gap_limit, is_cut=False)
             continue
         for decision in detector.push(thumbnail(frame.luma, frame.layout.depth)):
-            yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.cut)
+            yield _pair(buffered.popleft(), buffered[0], timeline, gap_limit, is_cut=decision.cut)
     if detector is not None:
         for decision in detector.flush():
-            yield _pair(waiting.popleft(), waiting[0], timeline, gap, cut=decision.cut)
-    if waiting:
-        last = waiting.popleft()
-        yield Pair(last, last, tuple(timeline.slots_after(last.time, last.duration or last_duration)), "same")
+            yield _pair(buffered.popleft(), buffered[0], timeline, gap_limit, is_cut=decision.cut)
+    if buffered:
+        last = buffered.popleft()
+        yield FramePair(last, last, tuple(timeline.slots_after(last.time, last.duration or last_duration)), "repeat")
 
 
-def _pair(first: Frame, second: Frame, timeline: Timeline, gap: Fraction, *, cut: bool) -> Pair:
-    held: Held | None = None
+def _pair(first: Frame, second: Frame, timeline: Timeline, gap_limit: Fraction, *, is_cut: bool) -> FramePair:
+    """Return the pair of two frames; of several reasons not to interpolate, the first one below is recorded."""
+    reason: HoldReason | None = None
     if first.lost or second.lost:
-        held = "lost"
-    elif second.time - first.time > gap:
-        held = "gap"
+        reason = "lost"
+    elif second.time - first.time > gap_limit:
+        reason = "gap"
     elif first.same_picture(second):
-        held = "same"
-    elif cut:
-        held = "cut"
-    return Pair(first, second, tuple(timeline.slots_between(first.time, second.time)), held)
+        reason = "repeat"
+    elif is_cut:
+        reason = "cut"
+    return FramePair(first, second, tuple(timeline.slots_between(first.time, second.time)), reason)

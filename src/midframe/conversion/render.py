@@ -12,7 +12,7 @@ from torch import Tensor
 
 from midframe import networks
 from midframe import shader as pixel_shader
-from midframe.conversion.pairs import Pair
+from midframe.conversion.pairs import FramePair
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import DeviceError, WeightsError
@@ -94,12 +94,12 @@ class Maker:
             )
         return said
 
-    def frames(self, pair: Pair, counts: Counts) -> Iterator[Frame]:
+    def frames(self, pair: FramePair, counts: Counts) -> Iterator[Frame]:
         """The output frames of a pair: source frames as they are, the others held or made. They are counted."""
         made = self._made(pair)
         for slot in pair.slots:
-            if 0 < slot.position < 1 and pair.held is None:
-                counts.made += 1
+            if 0 < slot.position < 1 and pair.hold_reason is None:
+                counts.interpolated += 1
                 frame = Frame(next(made), self.layout, slot.time, slot.duration)
             else:
                 source = pair.first if slot.position <= Fraction(1, 2) else pair.second
@@ -107,10 +107,10 @@ class Maker:
                 _count(counts, pair, slot.position)
             yield self._written(frame)
 
-    def _made(self, pair: Pair) -> Iterator[tuple[Plane, ...]]:
+    def _made(self, pair: FramePair) -> Iterator[tuple[Plane, ...]]:
         """The planes of the frames that are made between two frames, in order."""
         positions = [slot.position for slot in pair.slots if 0 < slot.position < 1]
-        if not positions or pair.held is not None:
+        if not positions or pair.hold_reason is not None:
             return
         if self.on_planes:
             for position in positions:
@@ -141,7 +141,7 @@ class Maker:
             yield planes
 
     @torch.inference_mode()
-    def _averaged(self, pair: Pair, time: float) -> tuple[Plane, ...]:
+    def _averaged(self, pair: FramePair, time: float) -> tuple[Plane, ...]:
         """What the averaging network makes of each plane: it is linear, so the way through RGB would change nothing."""
         when = torch.tensor([time], device=self.device)
         first, second = (planes_to_tensors(frame.planes, self.device) for frame in (pair.first, pair.second))
@@ -155,7 +155,7 @@ class Maker:
             name = self.names["network"]
             raise WeightsError(f"the network {name} gave values that are not numbers; its weights may be damaged")
 
-    def _write_maps(self, pair: Pair, first: Tensor, second: Tensor) -> None:
+    def _write_maps(self, pair: FramePair, first: Tensor, second: Tensor) -> None:
         """Write the shader's maps of a pair as pictures, where they were asked for."""
         if self.maps is None:
             return
@@ -195,15 +195,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _count(counts: Counts, pair: Pair, position: Fraction) -> None:
+def _count(counts: Counts, pair: FramePair, position: Fraction) -> None:
     """Note why a frame was not made."""
     if position in (0, 1):
         counts.source += 1
-    elif pair.held == "cut":
-        counts.held_at_cuts += 1
-    elif pair.held == "gap":
-        counts.held_at_gaps += 1
-    elif pair.held == "lost":
-        counts.held_at_lost += 1
+    elif pair.hold_reason == "cut":
+        counts.duplicated_at_cuts += 1
+    elif pair.hold_reason == "gap":
+        counts.duplicated_at_gaps += 1
+    elif pair.hold_reason == "lost":
+        counts.duplicated_for_lost += 1
     else:
         counts.repeated += 1

@@ -1,11 +1,11 @@
-"""One picture from two."""
+"""Interpolate one picture between two picture files (`midframe frame`)."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
 
-from midframe.conversion.pairs import Held, Pair
+from midframe.conversion.pairs import FramePair
 from midframe.conversion.render import Maker
 from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
@@ -20,10 +20,11 @@ from midframe.video.sink import check_target
 from midframe.video.timeline import Slot
 
 
-def make_picture(first: str, second: str, target: str, time: Fraction, settings: Settings) -> dict[str, str]:
-    """Make the picture at `time` in (0, 1) between two picture files of one size and type, and write it.
+def interpolate_files(first: str, second: str, target: str, time: Fraction, settings: Settings) -> dict[str, str]:
+    """Interpolate the picture at `time` in (0, 1) between two picture files of one size and layout, and write it.
 
-    Returns what made it (network, shader, backend, device). Raises `InputError`, `OutputError` or `SettingError`.
+    Of the settings, `network`, `shader`, `device`, `drop_alpha` and `overwrite` are used. Returns what interpolated
+    the picture: `network`, `shader`, `backend` and `device`. Raises `InputError`, `OutputError` or `SettingError`.
     """
     if not 0 < time < 1:
         raise SettingError(f"--time {float(time):g} does not lie between the pictures; give one above 0 and below 1")
@@ -32,25 +33,30 @@ def make_picture(first: str, second: str, target: str, time: Fraction, settings:
             f"cannot tell from '{Path(target).name}' what to write; name it with one of {' '.join(IMAGE_SUFFIXES)}"
         )
     check_target(target, settings.overwrite)
-    (film, a), (other, b) = _load(first, settings), _load(second, settings)
-    if (film.width, film.height, film.layout) != (other.width, other.height, other.layout):
+    film, first_frame = _load_picture(first, settings)
+    second_film, second_frame = _load_picture(second, settings)
+    if (film.width, film.height, film.layout) != (second_film.width, second_film.height, second_film.layout):
         raise InputError(
             f"the pictures differ: {first} is {film.width}x{film.height} {film.layout.describe()}, "
-            f"{second} is {other.width}x{other.height} {other.layout.describe()}"
+            f"{second} is {second_film.width}x{second_film.height} {second_film.layout.describe()}"
         )
     layout = image_layout(target, film.layout)
     colour = image_colour(layout, film.colour)
-    maker = Maker(settings, film.layout, film.colour, (layout, colour))
-    held: Held | None = "same" if a.same_picture(b) else None
-    pair = Pair(a, b, (Slot(Fraction(0), Fraction(1), time),), held)
-    made = next(maker.frames(pair, Counts()))
-    save_image(made, colour, target, overwrite=settings.overwrite)
-    return maker.names
+    renderer = Maker(settings, film.layout, film.colour, (layout, colour))
+    pair = FramePair(
+        first_frame,
+        second_frame,
+        (Slot(time=Fraction(0), duration=Fraction(1), position=time),),
+        "repeat" if first_frame.same_picture(second_frame) else None,
+    )
+    picture = next(renderer.frames(pair, Counts()))
+    save_image(picture, colour, target, overwrite=settings.overwrite)
+    return renderer.names
 
 
-def _load(path: str, settings: Settings) -> tuple[Film, Frame]:
+def _load_picture(path: str, settings: Settings) -> tuple[Film, Frame]:
+    """Return a picture file as a film of one frame, and that frame. Raises `InputError`."""
     if not Path(path).is_file():
         raise InputError(f"{path} is not a picture file" if Path(path).exists() else f"{path} does not exist")
     film = probe_images(path, Fraction(1))
-    frame = next(read_images(film, ReadReport(), ReadOptions(drop_alpha=settings.drop_alpha)))
-    return film, frame
+    return film, next(read_images(film, ReadReport(), ReadOptions(drop_alpha=settings.drop_alpha)))

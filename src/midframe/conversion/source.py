@@ -1,4 +1,4 @@
-"""Where frames come from: a film, pictures, an animation, or a pipe, all read alike."""
+"""Open the source of a conversion: a film, an image sequence, an animation or a pipe."""
 
 from __future__ import annotations
 
@@ -16,49 +16,42 @@ from midframe.video.probe import Film, probe
 from midframe.video.reader import ReadOptions, ReadReport, read_frames, read_pipe, require_whole
 
 
-class Read(Protocol):
-    """Reads the frames of a source, reporting as it goes."""
+class FrameReader(Protocol):
+    """Reads the frames of a source in order, and fills the report. Raises `InputError` and `Cancelled`."""
 
     def __call__(self, report: ReadReport, cancelled: Callable[[], bool], /) -> Iterator[Frame]: ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """A film as understood, and the way to its frames."""
+    """A probed source, and the function that reads its frames."""
 
     film: Film
-    read: Read
+    read: FrameReader
 
 
 def open_source(path: str, settings: Settings, cancelled: Callable[[], bool] = lambda: False) -> Source:
-    """Understand what is given as input.
+    """Probe a source.
 
-    Raises `InputError`, one line, where nothing can be read from it or its end is missing, and `Cancelled`.
+    path: a film, a folder or pattern of pictures, an animation, or a pipe ("-" for standard input). Raises
+    `InputError` if it cannot be read or its end is missing, and `Cancelled` once `cancelled` returns True.
     """
-    if path == "-" or _is_fifo(path):
-        film, frames = read_pipe(path)
-        return Source(film, frames)
+    if path == "-" or Path(path).is_fifo():
+        film, read = read_pipe(path)
+        return Source(film, read)
     if is_image_sequence(path):
-        film, reader = probe_images(path, settings.input_rate), read_images
+        film, read_source = probe_images(path, settings.input_rate), read_images
     elif Path(path).suffix.lower() == ".webp":
-        film, reader = probe_webp(path), read_webp
+        film, read_source = probe_webp(path), read_webp
     else:
-        film, reader = probe(path, cancelled), read_frames
-        require_whole(film, settings.of_film(film.first_time).end, settings.keep_going)
-    settings = settings.of_film(film.first_time)
-
-    def read(report: ReadReport, cancelled: Callable[[], bool]) -> Iterator[Frame]:
-        options = ReadOptions(
-            start=settings.start,
-            end=settings.end,
-            keep_going=settings.keep_going,
-            drop_alpha=settings.drop_alpha,
-            deinterlace=settings.deinterlace,
-        )
-        return reader(film, report, options, cancelled)
-
-    return Source(film, read)
-
-
-def _is_fifo(path: str) -> bool:
-    return Path(path).is_fifo()
+        film, read_source = probe(path, cancelled), read_frames
+        require_whole(film, settings.with_start(film.first_time).end, settings.keep_going)
+    settings = settings.with_start(film.first_time)
+    options = ReadOptions(
+        start=settings.start,
+        end=settings.end,
+        keep_going=settings.keep_going,
+        drop_alpha=settings.drop_alpha,
+        deinterlace=settings.deinterlace,
+    )
+    return Source(film, lambda report, cancelled: read_source(film, report, options, cancelled))

@@ -1,67 +1,71 @@
-"""What a conversion did, for people and for machines."""
+"""The result of a conversion, as an object and as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from midframe.conversion.plan import Plan, plan_json
+from midframe.conversion.plan import Plan
 from midframe.video.probe import Film
 from midframe.video.reader import ReadReport
 from midframe.video.streams import StreamPlan
 
 SCHEMA = "midframe.convert/1"
+"""The name of the JSON format that `Summary.json` returns; its JSON Schema is `midframe/schemas/convert.json`."""
 
 
 @dataclass
 class Counts:
-    """Frames: read and written, and of the written ones how many are source frames, made, or held, and why."""
+    """Numbers of frames. `written` is the sum of all the following ones."""
 
     read: int = 0
+    """Source frames that were decoded."""
     written: int = 0
+    """Output frames."""
     source: int = 0
-    made: int = 0
-    held_at_cuts: int = 0
-    held_at_gaps: int = 0
-    held_at_lost: int = 0
+    """Output frames that are source frames at their own times."""
+    interpolated: int = 0
+    """Output frames made by the network."""
+    duplicated_at_cuts: int = 0
+    """Output frames between two shots, duplicated from the nearer source frame."""
+    duplicated_at_gaps: int = 0
+    """Output frames within a long interval between two source frames, duplicated from the nearer one."""
+    duplicated_for_lost: int = 0
+    """Output frames beside a source frame that could not be decoded, duplicated from its neighbour."""
     repeated: int = 0
+    """Output frames between two equal source frames, or after the last one."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of `convert`. `complete` is false where frames of the film are missing from the output."""
+    """The result of a conversion."""
 
-    source: str
-    target: str
     dry_run: bool
+    """Whether the conversion was only planned."""
     complete: bool
+    """Whether the output contains all frames of the source; False after damage with `keep_going`."""
     plan: Plan
     counts: Counts
     report: ReadReport
+    """What was noticed while the source was read."""
     names: dict[str, str] = field(default_factory=dict)
+    """What interpolated the frames: `network`, `shader`, `backend` (of the operators) and `device`."""
     seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds of work by stage: `plan`, `decode`, `pair`, `render`, `encode`, `verify`; and of all, `total`."""
     warnings: tuple[str, ...] = ()
+    """What the user should know about the result, in one line each."""
 
     def json(self) -> dict[str, Any]:
-        """The summary as plain data; described by the JSON Schema in `midframe/schemas/convert.json`."""
+        """Return the summary as data for JSON, in the format `SCHEMA`."""
         return {
             "schema": SCHEMA,
             "ok": True,
-            "input": {"path": self.source, **film_json(self.plan.film)},
-            "output": {"path": self.target, "dry_run": self.dry_run},
+            "input": {"path": self.plan.source, **film_json(self.plan.film)},
+            "output": {"path": self.plan.target, "dry_run": self.dry_run},
             "complete": self.complete,
             "plan": plan_json(self.plan),
             "frames": dict(vars(self.counts)),
-            "damage": {
-                "lost": self.report.lost,
-                "damaged": self.report.damaged,
-                "first_damaged": None if self.report.first_damaged is None else str(self.report.first_damaged),
-                "dropped": max(self.report.dropped, self.plan.film.duplicate_frames),
-                "not_shown": self.plan.film.undecodable_start,
-                "ended_early": self.report.ended_early,
-                "signs": list(self.plan.film.problems),
-                "messages": dict(self.report.messages),
-            },
+            "damage": damage_json(self.plan.film, self.report),
             **self.names,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "streams": [stream_json(plan) for plan in self.plan.streams],
@@ -70,7 +74,7 @@ class Summary:
 
 
 def film_json(film: Film) -> dict[str, Any]:
-    """A film as understood."""
+    """Return a probed film as data for JSON."""
     colour = film.colour
     return {
         "container": film.container,
@@ -103,7 +107,42 @@ def film_json(film: Film) -> dict[str, Any]:
     }
 
 
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Return what is planned for the output as data for JSON."""
+    ticks, output = plan.ticks, plan.format
+    return {
+        "frames": plan.frame_count,
+        "first_time": str(ticks[0] * plan.time_base) if ticks else None,
+        "last_time": str(ticks[-1] * plan.time_base) if ticks else None,
+        "time_base": str(plan.time_base),
+        "rate": str(output.rate),
+        "segments": [{"start": segment.start, "stop": segment.stop} for segment in plan.segments],
+        "container": plan.container.name,
+        "encoder": output.encoder.name,
+        "encoder_options": dict(output.encoder.options),
+        "pixel_format": output.encoder.pixel_format,
+        "width": output.width,
+        "height": output.height,
+        "estimated_bytes": plan.estimated_bytes,
+    }
+
+
+def damage_json(film: Film, report: ReadReport) -> dict[str, Any]:
+    """Return the damage that was noticed as data for JSON."""
+    return {
+        "lost": report.lost,
+        "damaged": report.damaged,
+        "first_damaged": None if report.first_damaged is None else str(report.first_damaged),
+        "dropped": max(report.dropped, film.duplicate_frames),
+        "undecodable_start": film.undecodable_start,
+        "ended_early": report.ended_early,
+        "problems": list(film.problems),
+        "messages": dict(report.messages),
+    }
+
+
 def stream_json(plan: StreamPlan) -> dict[str, Any]:
+    """Return what becomes of one stream as data for JSON."""
     info = plan.info
     return {
         "index": info.index,

@@ -1,53 +1,53 @@
-"""The output that a plan asks for."""
+"""Check, before anything is written, that the output can be written to its target."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
-from midframe.conversion.plan import Plan
 from midframe.conversion.settings import Settings
-from midframe.files import part_path
-from midframe.video.images.animation import loop_count
-from midframe.video.images.gif import GifWriter
-from midframe.video.images.webp_writer import WebpWriter
-from midframe.video.images.writer import ImageWriter
-from midframe.video.images.y4m import Y4mFormat, Y4mWriter
-from midframe.video.remuxer import Remuxer
-from midframe.video.sink import Sink
-from midframe.video.writer import FilmWriter
+from midframe.errors import OutputError
+from midframe.video.images.names import is_image_sequence, list_images, matching_names, output_pattern
+from midframe.video.sink import check_target as check_target_file
 
 
-def open_sink(plan: Plan, settings: Settings) -> Sink:
-    """Open the output of a plan, under the name of its part."""
-    form, target, again = plan.form, plan.target, settings.overwrite
-    size = {"width": form.width, "height": form.height}
-    if plan.container.writer == "images":
-        return ImageWriter(target, form.layout, form.colour, **size, overwrite=again)
-    if plan.container.writer == "gif":
-        return GifWriter(target, **size, plays=_plays(plan), overwrite=again)
-    if plan.container.writer == "webp":
-        return WebpWriter(target, **size, plays=_plays(plan), overwrite=again)
-    if plan.container.writer == "y4m":
-        y4m = Y4mFormat(form.layout, form.colour, **size, rate=form.rate, aspect=form.aspect)
-        return Y4mWriter(target, y4m, overwrite=again)
-    remuxer = Remuxer(plan.film, plan.streams, plan.container, plan.timeline)
-    return FilmWriter(target, form, remuxer, overwrite=again)
-
-
-def _plays(plan: Plan) -> int:
-    """How often an animation plays: as often as the one it is made from, else without end."""
-    if plan.film.path == "-" or not Path(plan.film.path).is_file():
-        return 0
-    return loop_count(plan.film.path) or 0
-
-
-def remove_part(target: str) -> None:
-    """Delete what an unfinished conversion has left on the disk, even while a thread still writes to it."""
+def check_target(source: str, target: str, settings: Settings) -> None:
+    """Raise `OutputError` if the target is the input, exists already, or lies in a folder that cannot be written to."""
     if target == "-":
         return
-    part = part_path(target)
-    if part.is_dir():
-        shutil.rmtree(part, ignore_errors=True)
-    else:
-        part.unlink(missing_ok=True)
+    path = Path(target)
+    if source != "-" and path.exists() and Path(source).exists() and path.samefile(source):
+        raise OutputError(f"the output {target} is the input itself; give another name")
+    if is_image_sequence(source) and is_image_sequence(target):
+        _check_images_differ(source, target)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist, so {path.name} cannot be written there")
+    if not is_image_sequence(target):
+        check_target_file(target, settings.overwrite)
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be written to: permission denied")
+
+
+def check_free_space(target: str, estimated_bytes: int) -> None:
+    """Raise `OutputError` if the file system of the target has less free space than the output needs."""
+    if target == "-":
+        return
+    free_bytes = shutil.disk_usage(Path(target).absolute().parent).free
+    if estimated_bytes > free_bytes:
+        raise OutputError(
+            f"about {estimated_bytes / 1e6:.0f} MB are needed for {target}, but only {free_bytes / 1e6:.0f} MB are free"
+        )
+
+
+def _check_images_differ(source: str, target: str) -> None:
+    """Raise `OutputError` if the output images would replace images of the input."""
+    folder, pattern = output_pattern(target)
+    images = list_images(source)
+    if (
+        folder.exists()
+        and folder.samefile(images[0].parent)
+        and matching_names(pattern, [image.name for image in images])
+    ):
+        raise OutputError(f"the pictures {target} would replace the input's own; give another folder or pattern")

@@ -1,1 +1,1 @@
-"""Synthetic training samples: textured layers in motion, rendered with their exact optical flow."""
+"""Synthetic scenes with exactly known motion."""
