@@ -127,7 +127,7 @@ def test_sequence_is_trimmed_and_cancelled(tmp_path: Path) -> None:
         ("RGBA", (20, 10), "alpha"),
         ("I;16", (20, 10), "16 bit"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["size", "gray", "palette", "alpha", "depth"],
 )
 def test_image_unlike_the_first_is_named(tmp_path: Path, mode: str, size: tuple[int, int], named: str) -> None:
     for k in range(6):
