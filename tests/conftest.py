@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from films import Film, draw
+from midframe.video.frame import Layout
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Return the test id of a parameter for which pytest would only count; None leaves it to pytest."""
+    if isinstance(val, Layout):
+        return val.name
+    if isinstance(val, Fraction):
+        return str(val).replace("/", ":")
+    if isinstance(val, dict):
+        return " ".join(f"{key}={value}" for key, value in val.items()) or "defaults"
+    return None
 
 
 @pytest.fixture(scope="session")

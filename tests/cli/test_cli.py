@@ -134,7 +134,7 @@ def test_exit_codes(
     """The documented code, one line on standard error, one valid object on standard output, and nothing written."""
     (tmp_path / "film.mp4").write_bytes(film_factory(Film(frames=4)).read_bytes())
     monkeypatch.chdir(tmp_path)
-    result = here(*arguments, "--json")
+    result = here(*arguments, "--json", "--quiet")
     assert result.returncode == code
     out, err = result.stdout, result.stderr
     assert words in one_line(err)

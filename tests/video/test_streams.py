@@ -66,6 +66,7 @@ def plans_for(film_factory: Factory, container: str, audio: AudioMode = "keep") 
             for name in ("gif", "webp", "yuv4mpegpipe", "images")
         ),
     ],
+    ids=["matroska", "mp4", "mov", "webm", "gif", "webp", "y4m", "images"],
 )
 def test_action_for_each_stream(film_factory: Factory, container: str, actions: str) -> None:
     plans = plans_for(film_factory, container)

@@ -79,7 +79,7 @@ class AudioStretcher:
         return ready
 
     def flush(self) -> list[av.Packet[Any]]:
-        """Return the packets that the decoder, the filters and the encoder still hold, at the end of the source."""
+        """Flush decoder, filters and encoder at the end of the source, and return the last packets."""
         if self._graph is None:
             return []
         for frame in self._source.codec_context.decode(None):

@@ -1,7 +1,7 @@
-"""What Midframe knows of each container that it writes or reads: one table for each direction.
+"""Describe every container that Midframe writes (`CONTAINERS`) or reads (`DEMUXERS`), each in one row of a table.
 
-To write one more container, add a row to `CONTAINERS`: FFmpeg's muxer name, the file name suffixes and whatever
-differs from the defaults of `Container`. Nothing else names a container.
+To support one more container as an output, add a row to `CONTAINERS`: FFmpeg's name of the muxer, the file name
+suffixes, and the properties that differ from the defaults of `Container`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from midframe.errors import SettingError
 from midframe.video.images.names import is_image_sequence
 
 Writer = Literal["ffmpeg", "gif", "webp", "y4m", "images"]
-"""How a container is written: `ffmpeg` by an encoder and a muxer (`video.writer`), the others in `video.images`."""
+"""The writers of outputs: `ffmpeg` is `video.writer`, with any encoder of FFmpeg; the others are in `video.images`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Container:
-    """What Midframe knows of a container that it writes."""
+    """A container that Midframe writes, with everything that depends on the choice of container."""
 
     name: str
     """FFmpeg's name of the muxer; `images` for an image sequence."""
@@ -42,7 +42,7 @@ class Container:
     """The name used in messages to the user."""
 
     writer: Writer = "ffmpeg"
-    """Which writer of Midframe writes it."""
+    """The writer of outputs in this container."""
 
     default_encoders: tuple[str, ...] = ("libx264", "libx264rgb", "libx265", "ffv1")
     """Encoders for pictures of 8 bits; the first that takes the film's pixel format is used."""
@@ -54,7 +54,7 @@ class Container:
     """The encoders that messages may recommend; None: all that Midframe knows."""
 
     codec_tags: Mapping[str, str] = field(default_factory=dict)
-    """The codec tag (FourCC) that players expect, by encoder, where FFmpeg's default is another."""
+    """Codec tags (FourCC) to use instead of FFmpeg's defaults, by encoder, because players expect them."""
 
     muxer_options: Mapping[str, str] = field(default_factory=dict)
     """Options that the muxer is always opened with."""
@@ -66,25 +66,28 @@ class Container:
     """Whether the container has one frame rate and no time for each frame."""
 
     negative_times: bool = True
-    """Whether packets may start before 0. If not, the muxer shifts all streams, but not the chapters."""
+    """Whether packets may start before 0. If not, the muxer shifts all streams to start at 0, but not the chapters."""
 
     exact_duration: bool = True
     """Whether the duration that the demuxer reports covers the last frame. With B-frames, that of mp4 does not."""
 
     movie_timescale: bool = False
-    """Whether the start times of all streams are rounded to one clock, the muxer option `movie_timescale`."""
+    """Whether the start times of all streams are stored in one common clock (muxer option `movie_timescale`)."""
 
     empty_streams: bool = True
-    """Whether a stream without packets is written."""
+    """Whether the file has an entry for a stream without packets."""
 
     pixel_aspect: Literal["container", "codec", "none"] = "none"
-    """Where the pixel aspect ratio is stored: in the container, only in the headers of H.264 and H.265, or nowhere."""
+    """Where the pixel aspect ratio is stored.
+
+    `container`: in the container. `codec`: only in the bitstream, which H.264 and H.265 allow. `none`: nowhere.
+    """
 
     rotation: bool = False
     """Whether the display matrix is stored."""
 
     dispositions: bool = True
-    """Whether streams other than the film's can carry dispositions beside `default`."""
+    """Whether copied streams keep dispositions other than `default`, such as `comment` or `forced`."""
 
     cover_art: Literal["stream", "attachment", "none"] = "stream"
     """How cover art is stored: as a video stream (MJPEG, PNG or BMP), as an attachment, or not at all."""
@@ -114,10 +117,10 @@ class Container:
     """Whether a time code becomes a stream of its own, made by the muxer from the metadata of the film's stream."""
 
     handler_names: bool = True
-    """Whether the stream metadata `handler_name` is kept; it describes QuickTime tracks."""
+    """Whether the stream metadata key `handler_name`, which describes QuickTime tracks, is written."""
 
     language_codes: Mapping[str, str] = field(default_factory=dict)
-    """ISO 639-2 language codes that the container knows by another code."""
+    """Replacements for ISO 639-2 language codes that the container does not know."""
 
     @property
     def video_only(self) -> bool:
@@ -144,7 +147,7 @@ _QUICKTIME_LANGUAGES = {
     **{"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi", "fre": "fra"},
     **{"sqi": "alb", "cze": "ces", "slo": "slk", "mkd": "mac", "rum": "ron"},
 }
-"""FFmpeg's codes of the languages that QuickTime numbers, by their other ISO 639-2 code."""
+"""The ISO 639-2 codes that FFmpeg's mov muxer knows, by the other ISO 639-2 code of the same language."""
 
 CONTAINERS = (
     Container(
@@ -229,25 +232,25 @@ CONTAINERS = (
 
 @dataclass(frozen=True)
 class Demuxer:
-    """What Midframe knows of a container that it reads; the defaults hold for the demuxers without a row."""
+    """A container that Midframe reads. The defaults hold for every demuxer without a row in `DEMUXERS`."""
 
     name: str
     """FFmpeg's name of the demuxer."""
 
     text: bool = False
-    """Whether it opens plain text, which it takes for a film."""
+    """Whether the demuxer opens plain text files, some of which FFmpeg even shows as video."""
 
     free_running_clock: bool = False
-    """Whether a film may start at any time of day, because the clock runs on from film to film."""
+    """Whether times count from an arbitrary moment, as in broadcasts, so that a film may start at any time."""
 
     frames_indexed: bool = True
-    """Whether every frame leaves an entry or a chunk; if not, a lost frame shows only as a gap in the times."""
+    """Whether a lost frame can be detected by its index entry or chunk. If not, only a gap in the times shows it."""
 
     stores_codec_delay: bool = False
-    """Whether packets before 0 are priming that the container's codec delay tells players to skip."""
+    """Whether audio packets before 0 are priming samples, which players skip by the codec delay in the file."""
 
     packets_rewritten: bool = False
-    """Whether other containers store its packets in another form: the same data without repeated headers."""
+    """Whether its packets change when they are copied: other containers leave out headers that are repeated."""
 
 
 DEMUXERS = (
@@ -286,5 +289,5 @@ def container_named(name: str) -> Container:
 
 
 def demuxer_named(name: str) -> Demuxer:
-    """Return what is known of FFmpeg's demuxer `name`."""
+    """Return the row of FFmpeg's demuxer `name`, or the defaults if it has none."""
     return next((demuxer for demuxer in DEMUXERS if demuxer.name == name), Demuxer(name))

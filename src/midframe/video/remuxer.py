@@ -24,7 +24,7 @@ from midframe.video.timeline import Timeline
 
 @dataclass
 class RemuxedStream:
-    """What was written of one stream, counted as it is written."""
+    """Counts of the packets that were written to one stream."""
 
     packets: int = 0
     """Number of packets that are not empty."""
@@ -75,7 +75,8 @@ class Remuxer:
         remuxer.finish(output)                 # after the last frame
         remuxer.close()
 
-    `remuxed` counts what was written, by the index of the stream in the source film, in the order of the output file.
+    `remuxed` has the counts of what was written, by the index of the stream in the source film. Its order is that of
+    the streams in the output.
     """
 
     def __init__(self, film: Film, plans: tuple[StreamPlan, ...], container: Container, timeline: Timeline) -> None:
@@ -178,7 +179,7 @@ class Remuxer:
             self._mux(output, index, target.stretcher.stretch(packet))
             return
         if plan.info.codec == "mov_text" and bytes(packet)[:2] == b"\0\0":
-            return  # an empty line, which mp4 puts between two others; the muxer makes its own where they are needed
+            return  # mp4 fills the time between two lines with empty ones; the muxer writes its own
         if plan.action == "convert":
             packet = _convert_subtitle(packet, plan.codec)
         if not plan.info.is_cover_art:

@@ -1,4 +1,4 @@
-"""Decide what an output film takes over from its source beside the picture: streams, chapters and metadata."""
+"""Plan which streams, chapters and metadata of a film are written into an output, apart from the picture itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AudioMode = Literal["keep", "drop", "stretch"]
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What becomes of one stream of the source film."""
+    """The planned treatment of one stream of the source film."""
 
     info: StreamInfo
     action: Action
@@ -42,7 +42,7 @@ class StreamPlan:
     """The codec in the output; for audio that is encoded again, the name of the encoder."""
 
     reason: str = ""
-    """Why the stream is dropped, converted or not copied whole; empty if there is nothing to say."""
+    """Why the stream is dropped, converted, or copied with a loss; empty if it is copied as it is."""
 
     @property
     def included(self) -> bool:
@@ -51,7 +51,7 @@ class StreamPlan:
 
 
 def plan_streams(film: Film, container: Container, audio: AudioMode = "keep") -> tuple[StreamPlan, ...]:
-    """Decide what becomes of each stream of a film in a container."""
+    """Plan each stream of a film for an output in a container."""
     if not film.streams:
         return ()
     with open_container(film.path) as source:
@@ -81,7 +81,7 @@ def container_metadata(film: Film, container: Container) -> dict[str, str]:
 
 
 def film_stream_metadata(film: Film, container: Container) -> dict[str, str]:
-    """Return the metadata of the film's own video stream, with the time code wherever the source has it."""
+    """Return the metadata of the film's own video stream, with the time code from its stream or the global metadata."""
     metadata = stream_metadata(film.stream_metadata, container)
     for key, value in (*film.stream_metadata.items(), *film.metadata.items()):
         if key.lower() == "timecode":
@@ -90,7 +90,7 @@ def film_stream_metadata(film: Film, container: Container) -> dict[str, str]:
 
 
 def stream_metadata(metadata: Mapping[str, str], container: Container) -> dict[str, str]:
-    """Return a stream's metadata under the keys and values of a container, without what describes the old packets."""
+    """Return a stream's metadata in the terms of a container, without the keys that describe the source's packets."""
     written: dict[str, str] = {}
     for key, value in metadata.items():
         upper = key.upper()
@@ -177,7 +177,7 @@ def _plan_copied(info: StreamInfo, stream: av.stream.Stream, container: Containe
 
 
 def _plan_attached(info: StreamInfo, container: Container) -> StreamPlan | None:
-    """Decide what becomes of an attachment or of cover art; None for cover art that is copied as a video stream."""
+    """Plan an attachment or cover art; return None for cover art that is copied as a video stream."""
     name = container.spoken_name
     if info.kind == "attachment":
         if container.attachments:

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 
 MAX_TICKS_PER_SECOND = 100_000_000
-"""The finest clock that is used. With it mp4, whose durations have 31 bits, still holds gaps of 20 s."""
+"""The finest clock that is used. At this clock the longest duration of a frame in mp4 (31 bits) is 21 s."""
 
 MIN_TICKS_PER_SECOND = 10_000
-"""The coarsest `movie_timescale`, so that the start of each stream is at most 0.05 ms off."""
+"""The coarsest `movie_timescale` that is used, for which start times are rounded by at most 0.05 ms."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class FilmWriter:
 
 
 def check_output_format(form: OutputFormat) -> None:
-    """Raise `SettingError` if the encoder refuses its settings or the container its packets: a trial in memory."""
+    """Raise `SettingError` if the encoder refuses its settings or the container the encoder, tried in memory."""
     name, context = form.encoder.name, None
     with contextlib.ExitStack() as stack:
         output = av.open(io.BytesIO(), "w", format=form.container.name)

@@ -127,7 +127,7 @@ def test_sequence_is_trimmed_and_cancelled(tmp_path: Path) -> None:
         ("RGBA", (20, 10), "alpha"),
         ("I;16", (20, 10), "16 bit"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["size", "gray", "palette", "alpha", "depth"],
 )
 def test_image_unlike_the_first_is_named(tmp_path: Path, mode: str, size: tuple[int, int], named: str) -> None:
     for k in range(6):
@@ -216,6 +216,14 @@ def test_sequence_of_damaged_images_is_an_input_error(tmp_path: Path) -> None:
     for k in range(3):
         (tmp_path / f"{k}.png").write_bytes(whole_header.getvalue()[:40])
     with pytest.raises(InputError, match="none of the 3 pictures"):
+        probe_images(str(tmp_path), RATE)
+
+
+def test_sequence_of_headers_without_images_is_an_input_error(tmp_path: Path) -> None:
+    for k in range(3):
+        save_single_colour(tmp_path / f"{k}.jpg")
+        (tmp_path / f"{k}.jpg").write_bytes((tmp_path / f"{k}.jpg").read_bytes()[:-2])
+    with pytest.raises(InputError, match=r"none of the 3 pictures in .* can be decoded"):
         probe_images(str(tmp_path), RATE)
 
 

@@ -1,4 +1,4 @@
-"""What the writers of GIF and animated WebP share: encoding at rounded times, and the loop count of a file."""
+"""Write animations: the common base of the GIF and WebP writers. Also read the loop count of an animation."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class AnimationWriter:
 
 
 def loop_count(path: str | Path) -> int | None:
-    """Return how many times a GIF or WebP plays, 0 for endlessly; None if the file is neither."""
+    """Return the number of times that a GIF or WebP plays, 0 for endless; None if the file is neither."""
     with Path(path).open("rb") as file:
         data = file.read(1 << 16)
     if data.startswith(b"GIF8"):

@@ -1,4 +1,4 @@
-"""Write GIF animations, and read back what was written."""
+"""Write GIF animations, and read them back for verification."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MAX_GIF_RATE = 50
 """The most frames a second: players show a frame of less than 2/100 s for 10/100 s."""
 
 PALETTE_PIXELS = 10_000
-"""About how many pixels of a frame are examined to choose its 256 colours.
+"""Approximate number of pixels of a frame from which its 256 colours are chosen.
 
-The mean squared error is 3 to 6 % above that of a choice from all pixels of a film; the choice is 20 times as fast.
+Compared with a choice from all pixels, the mean squared error rises by 3 to 6 % and the choice is 20 times as fast.
 """
 
 _FORMAT = AnimationFormat(
@@ -49,7 +49,7 @@ class GifWriter(AnimationWriter):
     """
 
     def __init__(self, target: str, width: int, height: int, *, plays: int = 0, overwrite: bool = False) -> None:
-        """Open the output; `plays` is how many times the animation is shown, 0 for endlessly."""
+        """Open the output; `plays` is the number of times that the animation is shown, 0 for endless."""
         if max(width, height) > MAX_GIF_SIDE:
             raise OutputError(
                 f"{target}: GIF cannot hold a picture of {width}x{height}; at most {MAX_GIF_SIDE} pixels a side"

@@ -26,12 +26,15 @@ def probe_images(path: str, rate: Fraction) -> Film:
     """Describe an image sequence as a film, in which image k is shown at k/rate seconds.
 
     The headers of all files are compared, and the first image is decoded. Raises `InputError` if there is no image, if
-    one differs from the first in size or pixel type, or if none can be decoded. Files without a readable header are
+    one differs from the first in size or pixel type, or if no image can be decoded. Files without a readable header are
     named in `problems`; they count as damaged frames when the film is read.
     """
     files = list_images(path)
     header, problems = _compare_headers(path, files)
-    picture = next(picture for file in files if (picture := _decode_or_none(file, header.codec)) is not None)
+    decoded = (_decode_or_none(file, header.codec) for file in files)
+    picture = next((picture for picture in decoded if picture is not None), None)
+    if picture is None:
+        raise InputError(f"none of the {len(files)} pictures in {path} can be decoded")
     name = picture.format.name
     layout = layout_of_format(name)
     if layout is None:

@@ -1,4 +1,4 @@
-"""Write animated WebP, and read back what was written."""
+"""Write animated WebP, and read it back for verification."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_WEBP_SIDE = 16383
 """The largest width and height of a WebP, in pixels."""
 
 LOSSLESS_WEBP_OPTIONS = {"lossless": "1", "compression_level": "1", "quality": "20"}
-"""Options of libwebp: lossless; of its efforts (level, and quality as effort) low ones, as frames are many."""
+"""Options of libwebp for lossless pictures. Level and quality, which here means effort, are low for speed."""
 
 _FORMAT = AnimationFormat(
     container="webp",
@@ -38,7 +38,7 @@ class WebpWriter(AnimationWriter):
     """
 
     def __init__(self, target: str, width: int, height: int, *, plays: int = 0, overwrite: bool = False) -> None:
-        """Open the output; `plays` is how many times the animation is shown, 0 for endlessly."""
+        """Open the output; `plays` is the number of times that the animation is shown, 0 for endless."""
         if max(width, height) > MAX_WEBP_SIDE:
             raise OutputError(
                 f"{target}: WebP cannot hold a picture of {width}x{height}; at most {MAX_WEBP_SIDE} pixels a side"

@@ -1,4 +1,4 @@
-"""Write y4m (YUV4MPEG2: uncompressed frames at a constant rate) to a file or a pipe, and read back what was written."""
+"""Write y4m (YUV4MPEG2: uncompressed frames at a constant rate) to a file or a pipe, and read it back to verify it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from midframe.video.pixels import planes_of
 from midframe.video.sink import check_target, pick, put_in_place
 
 FRAME_HEADER = b"FRAME\n"
-"""What precedes the samples of each frame."""
+"""The bytes before the samples of each frame."""
 
 
 @dataclass(frozen=True)
 class Y4mFormat:
-    """What the header of a y4m stream says."""
+    """The contents of a y4m header."""
 
     layout: Layout
     """One of the layouts that `y4m_layout` returns."""
@@ -48,8 +48,9 @@ class Y4mFormat:
 class Y4mWriter:
     """Writes frames as y4m, to a file or, with target `-`, to standard output; a `Sink`.
 
-    Standard output cannot be verified or taken back, and `part` is None. Raises `OutputError`, also if the program that
-    reads the pipe ends, and `SettingError` if y4m has no name for the layout or standard output is a terminal.
+    For standard output `part` is None: it cannot be verified, and `abort` cannot delete it. Raises `OutputError`, also
+    if the program that reads the pipe ends, and `SettingError` if y4m has no name for the layout or standard output is
+    a terminal.
     """
 
     def __init__(self, target: str, form: Y4mFormat, *, overwrite: bool = False) -> None:
