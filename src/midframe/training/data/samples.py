@@ -22,7 +22,7 @@ from midframe.training.data.batch import Batch, TrainingSample
 from midframe.training.data.dataset import InMemoryDataset
 from midframe.training.data.frame_choice import choose_frames
 from midframe.training.data.teacher_flow import estimate_teacher_flow
-from midframe.training.synthetic.scenes import draw
+from midframe.training.synthetic.sample import render_sample
 
 MIDDLE = (Fraction(1, 2),)
 """Times of targets without `DataConfig.arbitrary_times`."""
@@ -105,15 +105,15 @@ def _synthetic_sample(data: InMemoryDataset, config: TrainingConfig, generator: 
     """Render a synthetic sample with ground-truth flow, textured by frames of the data set."""
     time = 0.5 if not config.data.arbitrary_times or _random(generator) < 0.5 else 0.2 + 0.6 * _random(generator)
     size = augmentation_of(config.data).crop
-    rendered = draw(data.textures, generator, size=size, time=time)
-    visible_in_either = rendered.seen.amax(0, keepdim=True)
+    rendered = render_sample(data.textures, generator, size=size, time=time)
+    visible_in_either = rendered.visibility.amax(0, keepdim=True)
     time_tensor = torch.tensor(time, device=rendered.first.device)
     return TrainingSample(
         rendered.first,
         rendered.target,
         rendered.second,
         time=time_tensor,
-        flow=rendered.motion,
+        flow=rendered.flow,
         flow_confidence=OCCLUDED_CONFIDENCE + (1 - OCCLUDED_CONFIDENCE) * visible_in_either,
         flow_is_exact=torch.ones_like(time_tensor),
     )

@@ -1,1 +1,1 @@
-"""Synthetic scenes with exactly known motion."""
+"""Synthetic training samples: textured layers in motion, rendered with their exact optical flow."""
