@@ -1,7 +1,7 @@
 # make demo [INPUT=film.mp4]   convert a film (or a drawn one) and look at the result
 # make test                    everything that needs no GPU and no other data, in minutes
 # make test-all                also the slow tests and those on real films
-# make check                   style and types
+# make check                   style, types and the rules of which part may import which
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -25,6 +25,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,7 +56,7 @@ LOGGED = (
 )
 
 
-def main() -> None:
+def main() -> None:  # noqa: PLR0915 - the steps of one session in order
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of `midframe dataset build`")
     parser.add_argument("--vgg", type=Path, required=True, help="VGG-19's file")

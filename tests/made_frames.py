@@ -67,7 +67,7 @@ def use(monkeypatch: pytest.MonkeyPatch, network: InterpolationNetwork) -> None:
     monkeypatch.setattr(networks, "load", lambda name="default": network)
 
 
-def make(
+def make(  # noqa: PLR0913 - what a test may vary
     layout: Layout,
     colour: Colour,
     first: Planes,

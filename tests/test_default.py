@@ -21,7 +21,7 @@ from films import DecodedFrame, Film, picture, planes, read_frames
 from midframe.networks import read_info
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided
-from midframe.networks.registry import SHIPPED
+from midframe.networks.models import SHIPPED
 
 FILE = SHIPPED / "default.safetensors"
 LARGEST = 10_000_000

@@ -14,7 +14,7 @@ from torch import Tensor
 import midframe
 from midframe import networks
 from midframe.errors import SettingError, WeightsError
-from midframe.networks import registry
+from midframe.networks import models
 from midframe.networks.base import (
     NO_HINTS,
     FrameWindow,
@@ -190,8 +190,8 @@ def test_interpolate_loads_a_name_once(monkeypatch: pytest.MonkeyPatch, tmp_path
         save_weights(network, path, training={}, licence="", data="")
 
     loaded: list[object] = []
-    original = registry.load
-    monkeypatch.setattr(registry, "load", lambda name: loaded.append(name) or original(name))
+    original = models.load
+    monkeypatch.setattr(models, "load", lambda name: loaded.append(name) or original(name))
     frames = [np.random.default_rng(seed).random((16, 16, 3)) for seed in (0, 1)]
     save(0.02)
     results = [midframe.interpolate(*frames, network=str(path)) for _ in range(3)]

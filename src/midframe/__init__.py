@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from midframe.version import __version__
+
 if TYPE_CHECKING:
     from midframe.conversion import convert
     from midframe.interpolation import interpolate
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from midframe.ops import separable_convolution
     from midframe.ops.taps import TapPattern
 
-__version__ = "0.1.0"
 __all__ = ["TapPattern", "__version__", "convert", "interpolate", "load", "separable_convolution"]
 
 _PUBLIC = {

@@ -132,7 +132,7 @@ def video_frame(film: Film, time: Fraction) -> av.VideoFrame:
     return frame
 
 
-def _video_stream(out: av.container.OutputContainer, film: Film, suffix: str) -> av.VideoStream:
+def _video_stream(out: av.container.OutputContainer, film: Film, suffix: str) -> av.VideoStream:  # noqa: C901, PLR0912 - one branch for each property of a stream
     codec = film.codec or USUAL[suffix][0]
     if codec == "rawvideo" and film.pixel_format in SHIFT:
         raise ValueError(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from midframe.errors import OutputError, SettingError, WeightsError
-from midframe.networks import list_models, load, load_weights, read_info, registry
+from midframe.networks import list_models, load, load_weights, models, read_info
 from midframe.networks.base import InterpolationNetwork
 from midframe.networks.guided import Guided
 from midframe.networks.weights import FORMAT, save_weights
@@ -230,7 +230,7 @@ def test_names() -> None:
 
 
 def test_models(kept: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(registry, "SHIPPED", tmp_path)
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
     untrained = {model.name: model for model in list_models()}
     assert list(untrained) == ["average", "paper", "guided"]
     with pytest.raises(SettingError, match="no network or weights file 'default'"):

@@ -111,7 +111,7 @@ def write_triplets(folder: Path) -> Path:
     return folder
 
 
-def test_two_sessions_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:
+def test_two_sessions_from_a_data_set_to_joined_weights(tmp_path: Path) -> None:  # noqa: PLR0915 - the steps of one session in order
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
     without = {"PYTHONPATH": str(tmp_path / "without")}

@@ -78,9 +78,9 @@ def _describe_machine(device: str) -> dict[str, Any]:
     import torch
 
     import midframe.networks.guided  # noqa: F401 - it imports all operators, and only imported ones are reported
-    from midframe import __version__
     from midframe.device import choose_device
     from midframe.ops.dispatch import backend_availability, operator_availability
+    from midframe.version import __version__
 
     chosen = choose_device(device)
     return {

@@ -11,7 +11,7 @@ from midframe.conversion.settings import Settings
 from midframe.conversion.summary import Counts
 from midframe.errors import InputError, SettingError
 from midframe.video.frame import Frame
-from midframe.video.images.names import IMAGE_SUFFIXES
+from midframe.video.image_names import IMAGE_SUFFIXES
 from midframe.video.images.reader import probe_images, read_images
 from midframe.video.images.writer import image_colour, image_layout, save_image
 from midframe.video.probe import Film

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from midframe.conversion.settings import Settings
 from midframe.video.frame import Frame
-from midframe.video.images.names import is_image_sequence
+from midframe.video.image_names import is_image_sequence
 from midframe.video.images.reader import probe_images, read_images
 from midframe.video.images.webp_reader import probe_webp, read_webp
 from midframe.video.probe import Film, probe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from midframe.conversion.settings import Settings
 from midframe.errors import OutputError
-from midframe.video.images.names import is_image_sequence, list_images, matching_names, output_pattern
+from midframe.video.image_names import is_image_sequence, list_images, matching_names, output_pattern
 from midframe.video.sink import check_target as check_target_file
 
 

@@ -1,15 +1,8 @@
-"""Interpolation networks: their interface, their registry, and weights files."""
+"""Interpolation networks: their interface, their registry, and their weights."""
 
 from midframe.networks.base import InterpolationNetwork
-from midframe.networks.registry import (
-    NETWORKS,
-    ModelInfo,
-    list_models,
-    load,
-    load_cached,
-    network_class,
-    network_name,
-)
+from midframe.networks.models import ModelInfo, list_models, load, load_cached
+from midframe.networks.registry import NETWORKS, network_class, network_name
 from midframe.networks.weights import WeightsInfo, load_weights, read_info
 
 __all__ = [

@@ -20,6 +20,7 @@ from torch import Tensor
 from midframe.errors import SettingError, WeightsError
 from midframe.files import atomic_write
 from midframe.networks.base import InterpolationNetwork
+from midframe.networks.registry import network_class, network_name
 
 FORMAT = "midframe-weights/1"
 """The format that this version reads and writes."""
@@ -68,7 +69,6 @@ def load_weights(path: str | Path) -> InterpolationNetwork:
     Format, network, settings, tensor names and shapes are checked before anything is allocated, and the values must be
     finite. Raises `WeightsError` with what was found and what is expected.
     """
-    from midframe.networks.registry import network_class
 
     info = read_info(path)
     try:
@@ -130,8 +130,6 @@ def save_weights(
     `NETWORKS` or a `training` that JSON cannot hold, and `OutputError` if the file cannot be written.
     """
     from safetensors.torch import save
-
-    from midframe.networks.registry import network_name
 
     path = Path(path)
     state = network.state_dict()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from midframe.errors import SettingError
-from midframe.video.images.names import is_image_sequence
+from midframe.video.image_names import is_image_sequence
 
 Writer = Literal["ffmpeg", "gif", "webp", "y4m", "images"]
 """The writers of outputs: `ffmpeg` is `video.writer`, with any encoder of FFmpeg; the others are in `video.images`."""

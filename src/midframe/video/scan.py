@@ -21,7 +21,7 @@ import av.stream
 from midframe.errors import Cancelled, error_reason
 from midframe.video.containers import demuxer_named
 from midframe.video.ffmpeg import is_cover_art, matroska_duration
-from midframe.video.images.gif_blocks import gif_is_truncated
+from midframe.video.gif_blocks import gif_is_truncated
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from PIL import Image
 
 from midframe.errors import InputError, OutputError
 from midframe.video.frame import Frame
+from midframe.video.gif_blocks import gif_is_truncated
 from midframe.video.images import gif, webp_writer
 from midframe.video.images.animation import ANIMATION_LAYOUT, loop_count
 from midframe.video.images.gif import GifWriter
-from midframe.video.images.gif_blocks import gif_is_truncated
 from midframe.video.images.webp_reader import probe_webp, read_webp
 from midframe.video.images.webp_writer import WebpWriter
 from midframe.video.probe import Film, probe

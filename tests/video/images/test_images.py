@@ -18,8 +18,8 @@ from films import draw_pictures
 from midframe.errors import Cancelled, InputError, OutputError, SettingError
 from midframe.video.colour import Colour, ColourTags
 from midframe.video.frame import Frame, Layout
+from midframe.video.image_names import is_image_sequence, list_images
 from midframe.video.images.headers import read_image_header
-from midframe.video.images.names import is_image_sequence, list_images
 from midframe.video.images.reader import decode_image, probe_images, read_images
 from midframe.video.images.writer import ImageWriter, count_frames, decode_frames, image_colour, image_layout
 from midframe.video.reader import ReadOptions, ReadReport

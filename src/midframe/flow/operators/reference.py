@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops.warp import pytorch
+from midframe.ops import warp
 
 WINDOW_RADIUS = 2
 """Radius, in pixels, of the box filters of the photometric cost and of the Lucas-Kanade window (5x5)."""
@@ -16,7 +16,7 @@ ROBUST_SCALE = 0.6
 
 def warp_to_time(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
     """Return the warped frames, the B I1 before the B I2: `[2B, C, H, W]`."""
-    return pytorch.forward(frames, flow_to_each_frame(flow, time))
+    return warp(frames, flow_to_each_frame(flow, time), backend="torch")
 
 
 def flow_to_each_frame(flow: Tensor, time: Tensor) -> Tensor:

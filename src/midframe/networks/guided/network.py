@@ -66,7 +66,7 @@ class Guided(InterpolationNetwork):
 
     any_time = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter for each setting
         self,
         *,
         taps: int = 5,

@@ -163,7 +163,7 @@ def _define_gradient(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     return [grad, first, second, *added, *parameters], outs
 
 
-def _define_gradient_of_frame(
+def _define_gradient_of_frame(  # noqa: PLR0913 - the terms of one formula
     halfway: Any, name: str, other: Any, added: Any, *, sign: int, radius: Any, with_context: Any, dtype: torch.dtype
 ) -> Any:
     """Return the gradient of one frame's features: the gradient of each product times the other frame's features.

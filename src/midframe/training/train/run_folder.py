@@ -48,7 +48,7 @@ def create(folder: Path, config: TrainingConfig) -> None:
 
 def environment() -> dict[str, Any]:
     """Return versions, machine, threads and command of this process."""
-    from midframe import __version__
+    from midframe.version import __version__
 
     return {
         "midframe": __version__,

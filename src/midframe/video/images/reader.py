@@ -14,8 +14,8 @@ import av.error
 from midframe.errors import InputError, error_reason
 from midframe.video.damage import DamageLog
 from midframe.video.frame import Frame
+from midframe.video.image_names import image_name, image_number, list_images, split_pattern
 from midframe.video.images.headers import ImageHeader, read_image_header
-from midframe.video.images.names import image_name, image_number, list_images, split_pattern
 from midframe.video.images.sequence import read_image_frames
 from midframe.video.pixels import DecodedPlanes, has_alpha, layout_of_format, planes_of
 from midframe.video.probe import Film, colour_of_frame

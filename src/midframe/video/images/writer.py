@@ -16,8 +16,8 @@ from midframe.errors import OutputError, SettingError, error_reason
 from midframe.files import atomic_write, part_path, write_error
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
+from midframe.video.image_names import image_name, is_image_sequence, list_images, matching_names, output_pattern
 from midframe.video.images.headers import read_image_header
-from midframe.video.images.names import image_name, is_image_sequence, list_images, matching_names, output_pattern
 from midframe.video.images.reader import decode_image
 from midframe.video.images.webp_writer import LOSSLESS_WEBP_OPTIONS, MAX_WEBP_SIDE
 from midframe.video.pixels import frame_of, planes_of

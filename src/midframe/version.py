@@ -1,0 +1,3 @@
+"""The version of Midframe."""
+
+__version__ = "0.1.0"
