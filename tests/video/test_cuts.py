@@ -1,4 +1,4 @@
-"""Hard cuts are found, motion, flashes and fades are not taken for cuts."""
+"""`CutDetector` finds hard cuts and does not take motion, flashes or fades for cuts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 180, 320
 
 
 def scene(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Picture:
-    """A picture of blobs of several sizes, in 16..235, that has nothing to do with that of another seed."""
+    """Return a picture of random blobs of several sizes, in 16..235; other seeds give unrelated pictures."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width))
     for size, weight in ((64, 3.0), (24, 2.0), (8, 1.0)):
@@ -35,48 +35,49 @@ def scene(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Picture:
 
 
 def pan(seed: int, count: int, step: int) -> list[Picture]:
-    """A camera that moves right by `step` pixels a frame over a wide scene."""
+    """Return the frames of a camera that moves right by `step` pixels a frame over a wide scene."""
     wide = scene(seed, HEIGHT, WIDTH + step * count)
     return [wide[:, k * step : k * step + WIDTH] for k in range(count)]
 
 
 def decide(frames: Iterable[Picture], depth: int = 8) -> list[Decision]:
+    """Return the decisions on all pairs of a film."""
     detector = CutDetector()
     return [d for f in frames for d in detector.push(thumbnail(f, depth))] + detector.flush()
 
 
 def cuts(frames: Iterable[Picture], depth: int = 8) -> list[int]:
-    """The first frame of each new shot."""
+    """Return the number of the first frame of each new shot."""
     return [d.index + 1 for d in decide(frames, depth) if d.cut]
 
 
 @pytest.mark.parametrize("step", [0, 3, 16])
-@pytest.mark.parametrize("at", [1, 2, 5, 11])
-def test_cut_is_found_where_it_is(step: int, at: int) -> None:
-    assert cuts(pan(1, 12, step)[:at] + pan(2, 12, step)[: 12 - at]) == [at]
+@pytest.mark.parametrize("position", [1, 2, 5, 11])
+def test_a_cut_is_found_at_its_position(step: int, position: int) -> None:
+    assert cuts(pan(1, 12, step)[:position] + pan(2, 12, step)[: 12 - position]) == [position]
 
 
-def test_several_cuts() -> None:
+def test_several_cuts_are_found() -> None:
     film = [frame for seed in range(5) for frame in pan(seed, 4, 4)]
     assert cuts(film) == [4, 8, 12, 16]
 
 
 @pytest.mark.parametrize("step", [1, 8, 24, 40])
-def test_pan_is_no_cut(step: int) -> None:
-    """40 of 320 pixels a frame: the picture is crossed in a third of a second."""
+def test_a_pan_is_no_cut(step: int) -> None:
+    """At 40 of 320 pixels a frame, the picture is crossed in a third of a second."""
     assert cuts(pan(3, 20, step)) == []
 
 
-def test_sudden_pan_is_no_cut() -> None:
+def test_a_sudden_pan_is_no_cut() -> None:
     wide = scene(4, HEIGHT, WIDTH + 400)
-    places = [0, 0, 0, 0, 30, 70, 120, 160, 190, 190, 190, 190]
-    assert cuts(wide[:, x : x + WIDTH] for x in places) == []
+    positions = [0, 0, 0, 0, 30, 70, 120, 160, 190, 190, 190, 190]
+    assert cuts(wide[:, x : x + WIDTH] for x in positions) == []
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_violent_motion_is_no_cut_but_one_within_it_is(times: int) -> None:
-    """120 of 320 pixels a drawing: no block finds itself again, only that every step is as large tells. A cut
-    is told by what it changes beyond that: here brightness."""
+@pytest.mark.parametrize("times", [1, 2], ids=["each-frame-once", "each-frame-twice"])
+def test_a_cut_is_told_from_violent_motion(times: int) -> None:
+    """At 120 of 320 pixels a frame no block has a match; only the equally large distances before and after show that
+    this is motion. A cut within it is found by the change of brightness."""
     film = [frame for frame in pan(24, 10, 120) for _ in range(times)]
     assert min(distance(thumbnail(a, 8), thumbnail(b, 8)) for a, b in pairwise(film[::times])) > THRESHOLD
     assert cuts(film[2 * times : -2 * times]) == []
@@ -84,23 +85,23 @@ def test_violent_motion_is_no_cut_but_one_within_it_is(times: int) -> None:
     assert cuts(film[: 5 * times] + other[5 * times :]) == [5 * times]
 
 
-def test_single_frames_of_other_shots() -> None:
-    """Cut beside cut, where each is beside unrelated frames: what is not motion is not taken off without end."""
+def test_cuts_next_to_each_other_are_found() -> None:
+    """The neighbours of each cut are cuts as well: `MAX_MOTION` limits how much of their distance is subtracted."""
     bright, dark = scene(27) // 4 + 180, scene(28) // 4
     assert cuts([*pan(29, 4, 2), bright, dark, *pan(30, 4, 2)]) == [4, 5, 6]
 
 
-def test_thing_that_leaves_a_plain_ground_is_no_cut() -> None:
-    """Much of the structure goes, but nearly all of the picture stays."""
-    ground = np.full((HEIGHT, WIDTH), 90, np.uint8)
-    ground[138:178, 266:316] = scene(26)[138:178, 266:316]
-    thing = ground.copy()
-    thing[2:62, 4:74] = scene(25)[2:62, 4:74]
-    assert cuts([thing] * 4 + [ground] * 4) == []
+def test_an_object_that_leaves_a_plain_background_is_no_cut() -> None:
+    """Much of the structure disappears, but nearly all of the picture stays."""
+    background = np.full((HEIGHT, WIDTH), 90, np.uint8)
+    background[138:178, 266:316] = scene(26)[138:178, 266:316]
+    with_object = background.copy()
+    with_object[2:62, 4:74] = scene(25)[2:62, 4:74]
+    assert cuts([with_object] * 4 + [background] * 4) == []
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_flash_is_no_cut_but_a_change_of_scene_is(length: int) -> None:
+def test_a_flash_is_no_cut_but_a_change_of_scene_is(length: int) -> None:
     film = pan(5, 12, 2)
     white = [np.full_like(film[0], 235)] * length
     assert cuts(film[:6] + white + film[6 + length :]) == []
@@ -109,9 +110,9 @@ def test_flash_is_no_cut_but_a_change_of_scene_is(length: int) -> None:
 
 def test_fade_dissolve_flicker_and_caption_are_no_cuts() -> None:
     one, two = pan(7, 40, 1), pan(8, 40, 1)
-    share = np.clip((np.arange(40) - 4) / 30, 0, 1)
-    dissolve = [np.round((1 - s) * a + s * b).astype(np.uint8) for s, a, b in zip(share, one, two, strict=True)]
-    fade = [np.round(16 + (1 - s) * (a - 16.0)).astype(np.uint8) for s, a in zip(share, one, strict=True)]
+    weight = np.clip((np.arange(40) - 4) / 30, 0, 1)
+    dissolve = [np.round((1 - s) * a + s * b).astype(np.uint8) for s, a, b in zip(weight, one, two, strict=True)]
+    fade = [np.round(16 + (1 - s) * (a - 16.0)).astype(np.uint8) for s, a in zip(weight, one, strict=True)]
     flicker = [np.round(a * (1.0 if k % 2 else 0.8)).astype(np.uint8) for k, a in enumerate(one)]
     caption = [a.copy() for a in one]
     for frame in caption[9:]:
@@ -119,35 +120,35 @@ def test_fade_dissolve_flicker_and_caption_are_no_cuts() -> None:
     assert [cuts(film) for film in (dissolve, fade, flicker, caption)] == [[], [], [], []]
 
 
-@pytest.mark.parametrize("times", [2, 3])
-def test_repeated_frames(times: int) -> None:
-    """Drawn films hold each drawing: neither the steps between the drawings nor the stills may mislead."""
+@pytest.mark.parametrize("times", [2, 3], ids=["on-twos", "on-threes"])
+def test_repeated_frames_of_animation_are_no_cuts(times: int) -> None:
+    """Animation shows each drawing for several frames, so that motion alternates with repeated frames."""
     film = [frame for frame in pan(9, 8, 20) for _ in range(times)]
     assert cuts(film) == []
     assert cuts(film + [frame for frame in pan(10, 8, 20) for _ in range(times)]) == [8 * times]
 
 
-def test_depth_does_not_matter() -> None:
+def test_scores_do_not_depend_on_the_bit_depth() -> None:
     film = pan(11, 6, 5) + pan(12, 6, 5)
-    wanted = [d.score for d in decide(film)]
+    expected = [d.score for d in decide(film)]
     for depth in (10, 12, 16):
         deep = [np.round(frame.astype(np.float64) * ((1 << depth) - 1) / 255).astype(np.uint16) for frame in film]
-        np.testing.assert_allclose([d.score for d in decide(deep, depth)], wanted, atol=0.01)
+        np.testing.assert_allclose([d.score for d in decide(deep, depth)], expected, atol=0.01)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
-def test_short_films(length: int) -> None:
-    """Without neighbours a pair is still decided; a film of one frame has none."""
-    same = pan(13, 3, 2)[:length]
-    assert len(decide(same)) == max(length - 1, 0)
-    assert cuts(same) == []
+def test_films_of_few_frames(length: int) -> None:
+    """A pair without neighbours is decided, too; a film of one frame has no pair."""
+    one_shot = pan(13, 3, 2)[:length]
+    assert len(decide(one_shot)) == max(length - 1, 0)
+    assert cuts(one_shot) == []
     if length > 1:
-        assert cuts([*same[:-1], scene(14)]) == [length - 1]
+        assert cuts([*one_shot[:-1], scene(14)]) == [length - 1]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 @settings(max_examples=30, deadline=None)
-def test_every_pair_once_in_order_and_in_time(seeds: list[int], data: st.DataObject) -> None:
+def test_every_pair_is_decided_once_in_order_and_in_time(seeds: list[int], data: st.DataObject) -> None:
     thumbnails = [thumbnail(scene(s, 48, 64), 8) for s in range(4)]
     stop = data.draw(st.integers(1, len(seeds)))  # frames before a flush
     detector, decided = CutDetector(), []
@@ -161,14 +162,14 @@ def test_every_pair_once_in_order_and_in_time(seeds: list[int], data: st.DataObj
     assert decided == [i for i in range(len(seeds) - 1) if i + 1 != stop]
 
 
-def test_flush_starts_anew() -> None:
+def test_the_pair_across_a_flush_is_not_compared() -> None:
     detector = CutDetector()
     first = [d for f in pan(15, 5, 2) for d in detector.push(thumbnail(f, 8))] + detector.flush()
     second = [d for f in pan(16, 5, 2) for d in detector.push(thumbnail(f, 8))] + detector.flush()
     assert not any(d.cut for d in first + second)
 
 
-def test_threshold_moves_the_verdict() -> None:
+def test_the_threshold_is_compared_with_the_score() -> None:
     film = [thumbnail(f, 8) for f in pan(17, 4, 2) + pan(18, 4, 2)]
     score = max(d.score for d in decide(pan(17, 4, 2) + pan(18, 4, 2)))
     for threshold, found in ((score * 0.9, 1), (score * 1.1, 0)):
@@ -179,15 +180,15 @@ def test_threshold_moves_the_verdict() -> None:
             CutDetector(wrong)
 
 
-def test_cells_are_means() -> None:
+def test_cells_of_a_thumbnail_are_means() -> None:
     picture = scene(19, 224, 320)
-    wanted = picture.reshape(32, 7, 32, 10).mean((1, 3))
-    np.testing.assert_allclose(thumbnail(picture, 8).cells, wanted, rtol=1e-5)
+    expected = picture.reshape(32, 7, 32, 10).mean((1, 3))
+    np.testing.assert_allclose(thumbnail(picture, 8).cells, expected, rtol=1e-5)
 
 
 @given(st.integers(16, 700), st.integers(16, 700), st.sampled_from([8, 10]))
 @settings(max_examples=25, deadline=None)
-def test_any_size(height: int, width: int, depth: int) -> None:
+def test_frames_of_any_size_have_thumbnails(height: int, width: int, depth: int) -> None:
     peak = (1 << depth) - 1
     ramp = np.broadcast_to(np.linspace(0, peak, width), (height, width)).astype(np.uint16 if depth > 8 else np.uint8)
     cells = thumbnail(ramp, depth).cells
@@ -196,16 +197,16 @@ def test_any_size(height: int, width: int, depth: int) -> None:
     assert (np.diff(cells, axis=1) >= -1e-3).all()
 
 
-def test_distance() -> None:
+def test_distance_is_small_for_motion_and_changed_contrast() -> None:
     one, other, moved = (thumbnail(f, 8) for f in (scene(20), scene(21), np.roll(scene(20), (9, 14), (0, 1))))
-    hazy = thumbnail((scene(20) * 0.6 + 50).astype(np.uint8), 8)  # contrast is no content
+    hazy = thumbnail((scene(20) * 0.6 + 50).astype(np.uint8), 8)
     assert distance(one, one) < 1e-3
     assert distance(one, other) == pytest.approx(distance(other, one))
     assert 2.5 * max(distance(one, moved), distance(one, hazy)) < distance(one, other)
 
 
-def test_bars_do_not_hide_a_cut() -> None:
-    """Letterbox bars are alike in all shots, and brighter bars in a bright film are no structure shared by two."""
+def test_letterbox_bars_do_not_hide_a_cut() -> None:
+    """Bars are the same in all shots; they must not count as structure that the shots share."""
     film = pan(22, 4, 3) + pan(23, 4, 3)
     barred = [np.pad(frame[30:-30], ((30, 30), (0, 0)), constant_values=16) for frame in film]
     bare = [frame[30:-30] for frame in film]
@@ -218,7 +219,7 @@ LABELS = json.loads((Path(__file__).parents[2] / "benchmarks" / "labels" / "cuts
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*LABELS["cuts"], "snow-car-chase.mp4", "skatepark-jump.mp4", "tennis-serve.mp4"])
-def test_real_films(name: str, shared_data: Path) -> None:
+def test_cuts_of_real_films(name: str, shared_data: Path) -> None:
     import av
 
     lumas = []

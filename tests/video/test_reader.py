@@ -1,4 +1,4 @@
-"""Decoding: right frames at right times, from any place, whatever is wrong with them."""
+"""`read_frames` yields the right frames at the right times: whole films, parts, damaged and interlaced films."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def read(path: Path, **options: Any) -> tuple[list[Frame], ReadReport]:
     return list(read_frames(probe(path), report, ReadOptions(**options))), report
 
 
-def same(a: Frame, planes: tuple[np.ndarray, ...]) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a.planes, planes, strict=True))
+def has_planes(frame: Frame, planes: tuple[np.ndarray, ...]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(frame.planes, planes, strict=True))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi", ".webm", ".mpg", ".h264"])
-def test_all_frames_as_they_are(suffix: str, film_factory: Callable[..., Path]) -> None:
+def test_all_frames_are_read_unchanged_at_their_times(suffix: str, film_factory: Callable[..., Path]) -> None:
     path = film_factory(Film(rate=Fraction(25)), suffix)
     frames, report = read(path)
     assert report == ReadReport(frames=24)
-    assert all(same(frame, planes) for frame, planes in zip(frames, read_planes(path), strict=True))
+    assert all(has_planes(frame, planes) for frame, planes in zip(frames, read_planes(path), strict=True))
     times = [frame.time for frame in frames]
     assert times == (read_times(path) or [Fraction(k, 25) for k in range(24)])
     if suffix not in {".mkv", ".webm"}:
@@ -46,8 +46,8 @@ def test_all_frames_as_they_are(suffix: str, film_factory: Callable[..., Path]) 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".h264", ".avi"])
-def test_any_part_is_that_part_of_the_whole(suffix: str, film_factory: Callable[..., Path]) -> None:
-    """With a seek, where the film is long enough for one, and open groups of pictures."""
+def test_a_part_is_read_as_in_the_whole_film(suffix: str, film_factory: Callable[..., Path]) -> None:
+    """The film is long enough for a seek, and has open groups of pictures."""
     film = Film(frames=80, gop=10, width=64, height=48, rate=Fraction(25), options={"x264-params": "open-gop=1"})
     path = film_factory(film, suffix)
     whole, _ = read(path)
@@ -56,20 +56,22 @@ def test_any_part_is_that_part_of_the_whole(suffix: str, film_factory: Callable[
         part, report = read(path, start=start, end=end)
         assert report == ReadReport(frames=last - first)
         assert [frame.time for frame in part] == [frame.time for frame in whole[first:last]]
-        assert all(same(a, b.planes) for a, b in zip(part, whole[first:last], strict=True))
+        assert all(has_planes(a, b.planes) for a, b in zip(part, whole[first:last], strict=True))
 
 
-def test_it_ends_when_asked_to(film_factory: Callable[..., Path]) -> None:
-    seen: list[Frame] = []
+def test_reading_stops_when_cancelled_or_closed(film_factory: Callable[..., Path]) -> None:
+    read_so_far: list[Frame] = []
     with pytest.raises(Cancelled, match="stopped"):
-        seen.extend(read_frames(probe(film_factory()), ReadReport(), cancelled=lambda: len(seen) > 3))
+        read_so_far.extend(read_frames(probe(film_factory()), ReadReport(), cancelled=lambda: len(read_so_far) > 3))
     frames = read_frames(probe(film_factory()), ReadReport(), cancelled=lambda: False)
     next(frames)
     frames.close()  # type: ignore[attr-defined]
     assert not DamageLog._open
 
 
-def test_stand_ins_have_the_times_of_what_is_missing(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_copies_of_a_neighbour_have_the_times_of_the_lost_frames(
+    film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
     whole = film_factory(Film(frames=12, codec="ffv1", gop=1), ".mkv")
     broken = undecodable(whole, {4, 5, 11}, tmp_path / "broken.mkv")
     frames, report = read(broken, keep_going=True)
@@ -77,25 +79,27 @@ def test_stand_ins_have_the_times_of_what_is_missing(film_factory: Callable[...,
     assert [k for k, frame in enumerate(frames) if frame.lost] == [4, 5, 11]
     assert report.lost == 3
     assert report.messages
-    assert same(frames[5], frames[3].planes)
+    assert has_planes(frames[5], frames[3].planes)
     with pytest.raises(InputError, match=r"0\.167 s.*4 of 12"):
         read(broken)
 
 
-def test_equal_errors_of_two_films_are_both_heard(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """PyAV leaves out a message that equals the one before it, even where that was another film's."""
+def test_equal_errors_of_two_films_are_both_counted(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """By default PyAV skips a message that equals the one before it, even if that concerned another film."""
     broken = undecodable(film_factory(Film(frames=6, codec="ffv1", gop=1), ".mkv"), {5}, tmp_path / "broken.mkv")
     first, second = (read(broken, keep_going=True)[1].messages for _ in range(2))
     assert first == second != Counter()
 
 
-def test_logging_is_left_as_it_was(film_factory: Callable[..., Path]) -> None:
+def test_log_settings_of_pyav_are_restored(film_factory: Callable[..., Path]) -> None:
     before = (av.logging.get_level(), av.logging.get_skip_repeated())
     read(film_factory())
     assert (av.logging.get_level(), av.logging.get_skip_repeated()) == before
 
 
-def test_transparency(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_transparent_frames_are_refused_unless_alpha_is_dropped(
+    film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
     path = tmp_path / "alpha.mov"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("png", rate=25, options={})
@@ -110,7 +114,7 @@ def test_transparency(film_factory: Callable[..., Path], tmp_path: Path) -> None
     assert len(read(path, drop_alpha=True)[0]) == 3
 
 
-def test_film_among_other_streams(film_factory: Callable[..., Path]) -> None:
+def test_cover_art_and_other_streams_are_ignored(film_factory: Callable[..., Path]) -> None:
     path = film_factory(Film(cover=True, second_video=True, audio=(AudioTrack(),)))
     frames, report = read(path)
     assert report == ReadReport(frames=24)
@@ -122,7 +126,9 @@ INTERLACED = Film(frames=10, interlaced=True, codec="ffv1", gop=1, rate=Fraction
 
 @pytest.mark.parametrize("height", [96, 91, 10])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le"])
-def test_deinterlacing_keeps_count_and_time(height: int, pixel_format: str, film_factory: Callable[..., Path]) -> None:
+def test_deinterlacing_keeps_the_number_and_times_of_frames(
+    height: int, pixel_format: str, film_factory: Callable[..., Path]
+) -> None:
     path = film_factory(replace(INTERLACED, height=height, pixel_format=pixel_format), ".mkv")
     whole, _ = read(path)
     frames, report = read(path, deinterlace="frame")
@@ -136,8 +142,8 @@ def test_deinterlacing_keeps_count_and_time(height: int, pixel_format: str, film
     assert all(a.time + a.duration == b.time for a, b in pairwise(fields))  # type: ignore[operator]
 
 
-def test_the_lines_of_each_field_are_kept(film_factory: Callable[..., Path]) -> None:
-    """Top field first: of the first picture the even lines are the film's own, of the second the odd ones."""
+def test_the_lines_of_each_field_are_unchanged(film_factory: Callable[..., Path]) -> None:
+    """Top field first: the even lines of the first picture are the film's own, and the odd lines of the second."""
     path = film_factory(INTERLACED, ".mkv")
     whole, _ = read(path)
     fields, _ = read(path, deinterlace="field")
@@ -147,11 +153,11 @@ def test_the_lines_of_each_field_are_kept(film_factory: Callable[..., Path]) -> 
             luma = fields[2 * k + parity].planes[0]
             assert np.array_equal(luma[parity::2], whole[k].planes[0][parity::2])
             assert not np.array_equal(luma, whole[k].planes[0])
-        assert same(frames[k], fields[2 * k].planes)
+        assert has_planes(frames[k], fields[2 * k].planes)
 
 
-def test_field_order_is_the_films(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """The same with the bottom field first, which the pictures say themselves."""
+def test_field_order_is_read_from_the_frames(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """The same with the bottom field first, as the frames are marked."""
     path = tmp_path / "bottom.mkv"
     with av.open(str(film_factory(INTERLACED, ".mkv"))) as source, av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
@@ -180,8 +186,8 @@ def test_field_order_is_the_films(film_factory: Callable[..., Path], tmp_path: P
 
 
 @pytest.mark.parametrize("mode", ["frame", "field"])
-def test_a_part_is_deinterlaced_as_in_the_whole(mode: str, film_factory: Callable[..., Path]) -> None:
-    """With its neighbours on both sides, also where decoding began late."""
+def test_a_part_is_deinterlaced_as_in_the_whole_film(mode: str, film_factory: Callable[..., Path]) -> None:
+    """The filter sees the neighbours of the part on both sides, also after a seek."""
     path = film_factory(replace(INTERLACED, frames=60, width=64, height=48), ".mkv")
     whole, _ = read(path, deinterlace=mode)
     each = 2 if mode == "field" else 1
@@ -189,23 +195,23 @@ def test_a_part_is_deinterlaced_as_in_the_whole(mode: str, film_factory: Callabl
         end = whole[last * each].time if last < 60 else None
         part, _ = read(path, deinterlace=mode, start=whole[first * each].time, end=end)
         assert [frame.time for frame in part] == [frame.time for frame in whole[first * each : last * each]]
-        assert all(same(a, b.planes) for a, b in zip(part, whole[first * each : last * each], strict=True))
+        assert all(has_planes(a, b.planes) for a, b in zip(part, whole[first * each : last * each], strict=True))
 
 
-def test_one_frame_deinterlaced(film_factory: Callable[..., Path]) -> None:
+def test_a_film_of_one_frame_is_deinterlaced(film_factory: Callable[..., Path]) -> None:
     path = film_factory(replace(INTERLACED, frames=1), ".mkv")
     assert len(read(path, deinterlace="frame")[0]) == 1
     assert len(read(path, deinterlace="field")[0]) == 2
 
 
-def test_too_small_to_deinterlace(film_factory: Callable[..., Path]) -> None:
+def test_frames_too_small_for_the_filter_are_refused(film_factory: Callable[..., Path]) -> None:
     path = film_factory(replace(INTERLACED, interlaced=False, height=2), ".mkv")
     with pytest.raises(InputError, match="cannot be deinterlaced"):
         read(path, deinterlace="frame")
 
 
 @pytest.mark.slow
-def test_no_false_alarm_on_real_films(shared_data: Path) -> None:
+def test_no_damage_is_reported_for_real_films(shared_data: Path) -> None:
     for path in sorted((shared_data / "films").iterdir()):
         if path.suffix == ".md":
             continue

@@ -1,4 +1,4 @@
-"""Decoded pictures are let go of as soon as nobody needs them."""
+"""Decoded frames are freed as soon as they are no longer used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from midframe.video.probe import probe
 from midframe.video.reader import ReadReport, read_frames
 
 
-def test_pictures_do_not_wait_for_the_cycle_collector(film_factory: Callable[..., Path]) -> None:
+def test_frames_are_freed_without_the_cycle_collector(film_factory: Callable[..., Path]) -> None:
     film = probe(film_factory(Film(frames=120), ".mp4"))
     gc.collect()
     before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
