@@ -20,7 +20,8 @@ from midframe.errors import InputError
 from midframe.video.frame import Layout, Plane
 
 Siting = Literal["left", "topleft", "centre"]
-"""Position of a chroma sample within the luma samples that it covers; "left" is centred vertically."""
+"""Position of the chroma samples of 4:2:0: on luma columns and between luma lines ("left"), on both ("topleft"), or
+between both ("centre")."""
 
 MATRICES = {
     "bt601": (0.299, 0.114),

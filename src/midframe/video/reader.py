@@ -157,7 +157,7 @@ SIDE_DATA_INTERVAL = 25
 
 
 class _FrameReader:
-    """One pass over a film. It knows which frame is expected next."""
+    """One pass over a film, which turns decoded pictures (`av.VideoFrame`) into the film's frames (`Frame`)."""
 
     def __init__(self, film: Film, report: ReadReport, options: ReadOptions, cancelled: Callable[[], bool]) -> None:
         self.film = film
@@ -165,7 +165,7 @@ class _FrameReader:
         self.options = options
         self.cancelled = cancelled
         self.pictures_per_frame = 2 if options.deinterlace == "field" else 1
-        self.next = 0
+        self.next_number = 0
         """Number of the frame that is expected next."""
         self.previous: Frame | None = None
         """The frame that was yielded last."""
@@ -176,11 +176,11 @@ class _FrameReader:
 
     def read(self, first: int, stop: int) -> Iterator[Frame]:
         """Yield the frames from number `first` up to number `stop`, which is not included."""
-        self.next = first
+        self.next_number = first
         with closing(self._decode_from(first)) as pictures:
             for fields in deinterlace_frames(self._until_format_change(pictures), self.options.deinterlace):
                 yield from self.accept(fields)
-                if self.next >= stop:
+                if self.next_number >= stop:
                     return
         if self.format_change is None:
             yield from self._replace_missing(stop, self.previous)
@@ -206,7 +206,7 @@ class _FrameReader:
             frames = self._note_side_data(pictures, frames)
         yield from self._replace_missing(number, self.previous or frames[0])
         report.frames += 1
-        self.next = number + 1
+        self.next_number = number + 1
         self.previous = frames[-1]
         yield from frames
 
@@ -279,12 +279,12 @@ class _FrameReader:
         """Return the number of the frame that a picture shows; None if it is not wanted or was not expected."""
         ticks = self.film.ticks
         if ticks is None:
-            return self.next
+            return self.next_number
         tick = None if picture.pts is None else picture.pts * Fraction(picture.time_base or 1) / self.film.time_base
-        if tick is not None and (tick < ticks[0] or (self.previous is None and tick < ticks[self.next])):
+        if tick is not None and (tick < ticks[0] or (self.previous is None and tick < ticks[self.next_number])):
             return None
         number = len(ticks) if tick is None else bisect_left(ticks, tick)
-        if number < self.next or number == len(ticks) or ticks[number] != tick:
+        if number < self.next_number or number == len(ticks) or ticks[number] != tick:
             self.report.dropped += 1
             return None
         return number
@@ -325,24 +325,25 @@ class _FrameReader:
         return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
 
     def _replace_missing(self, stop: int, neighbour: Frame | None) -> Iterator[Frame]:
-        """Yield copies of a neighbour for the frames from `next` up to number `stop`, which were not decoded.
+        """Yield copies of a neighbour for the frames from `next_number` up to number `stop`, which were not decoded.
 
         Raises `InputError` unless `keep_going` is set and there is a neighbour.
         """
         film, report = self.film, self.report
-        if film.ticks is None or stop <= self.next:
+        if film.ticks is None or stop <= self.next_number:
             return
         if not self.options.keep_going or neighbour is None:
             reason = next(iter(report.messages), "no picture came for it")
             advice = "; --keep-going holds the frame beside it" if not self.options.keep_going else ""
+            time = float(self._time_of(self.next_number)[0])
             raise InputError(
-                f"{film.path}: the frame at {float(self._time_of(self.next)[0]):.3f} s cannot be decoded ({reason}); "
+                f"{film.path}: the frame at {time:.3f} s cannot be decoded ({reason}); "
                 f"{report.frames} of {len(film.ticks)} frames were read{advice}"
             )
-        for number in range(self.next, stop):
+        for number in range(self.next_number, stop):
             report.lost += 1
             time, duration = self._time_of(number)
             step = duration / self.pictures_per_frame
             for k in range(self.pictures_per_frame):
                 yield replace(neighbour, time=time + k * step, duration=step, lost=True)
-        self.next = stop
+        self.next_number = stop

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import av.container
@@ -175,9 +175,9 @@ class _FrameTimes:
     shown: int = 0
     """Packets whose frame is shown."""
     discarded: int = 0
-    """Packets marked as not to be shown that follow a shown one."""
+    """Packets marked as not to be shown, counted from the first such key frame that follows a shown packet."""
     hidden: int = 0
-    """Those of them that a shown packet follows."""
+    """The value of `discarded` at the latest shown packet: discarded packets in the middle of the film."""
     first_key_pts: int = 1 << 62
     """The earliest display time of a key frame."""
     last_pts: int = -(1 << 62)
@@ -187,8 +187,8 @@ class _FrameTimes:
 
     def add(self, packet: av.Packet[Any]) -> None:
         if packet.is_discard:
-            # At both ends of the film, packets are discarded by an edit list. So are frames beside a cut that are
-            # stored out of order; they are told from others by the missing key frame.
+            # An edit list discards packets at both ends of the film, and reordering may mix them with shown packets.
+            # Only packets discarded from a key frame on are unusual.
             self.discarded += self.shown > 0 and (packet.is_keyframe or self.discarded > 0)
             return
         if self.codec in ("vp8", "vp9") and not shows_frame(self.codec, bytes(packet)):
@@ -205,25 +205,40 @@ class _FrameTimes:
             if packet.is_keyframe:
                 self.first_key_pts = min(self.first_key_pts, packet.pts)
 
-    def display_order(self, reordered: int) -> tuple[array[int], bool, int]:
-        """Return the times in display order, whether they are display times, and how many did not increase.
+    def display_order(self, reordered: int) -> _DisplayOrder:
+        """Sort the times; `reordered` is the number of frames by which the codec may reorder.
 
-        reordered: how many frames the codec may reorder. If packets lack display times (AVI), decoding times are
-        returned, as both have the same steps. If there are none either (a raw stream), no times are returned.
+        If packets lack display times (AVI), decoding times are used, as both have the same steps. If packets lack those
+        as well (a raw stream), there are no times.
         """
         has_pts = self.shown > 0 and len(self.pts) == self.shown
         times = self.pts if has_pts else self.dts if len(self.dts) == self.shown else array("q")
         in_order = has_pts and not reordered and 5 * sum(b < a for a, b in pairwise(times)) < len(times)
-        if in_order:
-            increasing = array("q")
-            for time in times:  # the decoder keeps the order of the packets, so a falling time is an error
-                if not increasing or time > increasing[-1]:
-                    increasing.append(time)
-        else:
-            increasing = array("q", sorted(set(times)))
+        # If the decoder keeps the order of the packets, a falling time is an error, and its frame is left out.
+        increasing = _running_maxima(times) if in_order else array("q", sorted(set(times)))
         if not has_pts and len(increasing) != self.shown:
-            return array("q"), False, 0
-        return increasing, has_pts, len(times) - len(increasing)
+            return _DisplayOrder(array("q"), False, 0)
+        return _DisplayOrder(increasing, has_pts, len(times) - len(increasing))
+
+
+class _DisplayOrder(NamedTuple):
+    """The times of a film's frames in display order."""
+
+    ticks: array[int]
+    """Strictly increasing; empty if unknown."""
+    has_timestamps: bool
+    """Whether they are display times."""
+    duplicates: int
+    """Frames that were left out because their time does not increase."""
+
+
+def _running_maxima(times: array[int]) -> array[int]:
+    """Return the times that are larger than all before them."""
+    maxima = array("q")
+    for time in times:
+        if not maxima or time > maxima[-1]:
+            maxima.append(time)
+    return maxima
 
 
 @dataclass
