@@ -335,9 +335,9 @@ class _FrameReader:
         if not self.options.keep_going or neighbour is None:
             reason = next(iter(report.messages), "no picture came for it")
             advice = "; --keep-going holds the frame beside it" if not self.options.keep_going else ""
-            time = float(self._time_of(self.next_number)[0])
+            missing = float(self._time_of(self.next_number)[0])
             raise InputError(
-                f"{film.path}: the frame at {time:.3f} s cannot be decoded ({reason}); "
+                f"{film.path}: the frame at {missing:.3f} s cannot be decoded ({reason}); "
                 f"{report.frames} of {len(film.ticks)} frames were read{advice}"
             )
         for number in range(self.next_number, stop):
