@@ -1,11 +1,12 @@
-"""Builds a data set of real films: once, once more, killed at random instants, and robbed of its workers.
+"""Measure a data set build of real films, and check that its bytes survive kills of the build and of its workers.
 
     python benchmarks/dataset.py [FILMS] [--workers 2] [--kills 6] [--out benchmarks/results/dataset.json]
 
-FILMS is ../shared/data/films unless given. Stored are the triplets, the minutes and the share of them spent decoding of
-the first build; whether a second one (another number of workers), one that SIGKILL ended at random instants and that
-was started again each time, and one whose workers were killed at random instants gave the same bytes in every file; and
-whether any process of a killed build was left. Needs /proc.
+FILMS is ../shared/data/films by default. Four data sets are built: two without interruption (with different numbers of
+workers), one that is killed by SIGKILL at random moments and started again each time, and one whose workers are killed
+at random moments. The result holds the samples, the minutes and the fraction of time spent on decoding of the first
+build; whether the other three have the same bytes in every file; and how many processes a killed build left behind.
+Needs /proc.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,99 +31,123 @@ from throughput import machine
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(films: Path, out: Path, workers: int, *options: str) -> subprocess.Popen[str]:
+def start_build(films: Path, out: Path, workers: int) -> subprocess.Popen[str]:
+    """Start `midframe dataset build` in the background."""
     command = [sys.executable, "-m", "midframe", "dataset", "build", str(films), "--out", str(out), "--json", "--quiet"]
-    return subprocess.Popen([*command, "--workers", str(workers), *options], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+def finish_build(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for a build and return its JSON summary."""
     output, _ = process.communicate()
     if process.returncode != 0:
         raise SystemExit(f"the build ended with {process.returncode}: {output}")
     return dict(json.loads(output))
 
 
-def build(films: Path, out: Path, workers: int) -> tuple[dict[str, Any], float, float]:
-    """What a build says, its seconds, and the processor seconds of it and its workers."""
-    began, busy = time.monotonic(), processor_seconds()
-    said = finish(start(films, out, workers))
-    return said, time.monotonic() - began, processor_seconds() - busy
+@dataclass(frozen=True)
+class MeasuredBuild:
+    """An uninterrupted build."""
+
+    summary: dict[str, Any]
+    """The JSON summary of `midframe dataset build`."""
+    seconds: float
+    """Seconds by the clock."""
+    cpu_seconds: float
+    """CPU seconds of the build and its workers."""
 
 
-def processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def measure_build(films: Path, out: Path, workers: int) -> MeasuredBuild:
+    """Build a data set without interruption."""
+    began, cpu_before = time.monotonic(), children_cpu_seconds()
+    summary = finish_build(start_build(films, out, workers))
+    return MeasuredBuild(summary, time.monotonic() - began, children_cpu_seconds() - cpu_before)
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file that is in a folder, hidden ones too."""
+def children_cpu_seconds() -> float:
+    """Return the CPU seconds of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder, hidden ones too, by relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def children(process: int) -> list[int]:
-    """The workers of a build: its children that run Python code (and not the tracker of multiprocessing)."""
+def worker_ids(build_id: int) -> list[int]:
+    """Return the process ids of a build's workers: its children that run Python code.
+
+    The resource tracker of multiprocessing is a child as well, but no worker.
+    """
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
-            words = (status.parent / "cmdline").read_bytes()
+            command = (status.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == process and fields[0] != "Z" and b"spawn_main" in words:
+        if int(fields[1]) == build_id and fields[0] != "Z" and b"spawn_main" in command:
             found.append(int(status.parent.name))
     return found
 
 
-def running(process: int) -> bool:
+def is_running(process_id: int) -> bool:
+    """Return whether a process exists and is no zombie."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def killed_build(
+def build_with_kills(
     films: Path, out: Path, workers: int, kills: int, seconds: float, rng: random.Random
 ) -> dict[str, Any]:
-    """A build that is killed at random instants, and goes on each time."""
-    instants, left, resumed = [], 0, 0
+    """Build a data set, killing the build up to `kills` times at random moments and starting it again.
+
+    seconds: of an uninterrupted build.
+    """
+    kill_times: list[float] = []
+    workers_left = 0
     while True:
-        process = start(films, out, workers)
+        process = start_build(films, out, workers)
         wait = rng.uniform(1.0, 1.0 + 1.5 * seconds / max(kills, 1))
+        if len(kill_times) == kills:
+            break
         try:
-            if len(instants) == kills:
-                result = finish(process)
-                break
             process.wait(timeout=wait)
+            break
         except subprocess.TimeoutExpired:
-            there = children(process.pid)
+            ids = worker_ids(process.pid)
             process.kill()
             process.communicate()
-            instants.append(round(wait, 2))
-            until = time.monotonic() + 30
-            while any(map(running, there)) and time.monotonic() < until:
+            kill_times.append(round(wait, 2))
+            deadline = time.monotonic() + 30
+            while any(map(is_running, ids)) and time.monotonic() < deadline:
                 time.sleep(0.1)
-            left += sum(map(running, there))
-            continue
-        result = finish(process)
-        break
-    resumed = result["jobs"]["done_before"]
-    return {"killed_after_seconds": instants, "workers_left": left, "jobs_done_before_the_last_start": resumed}
+            workers_left += sum(map(is_running, ids))
+    summary = finish_build(process)
+    return {
+        "killed_after_seconds": kill_times,
+        "workers_left": workers_left,
+        "jobs_done_before_the_last_start": summary["jobs"]["done_before"],
+    }
 
 
-def robbed_build(
+def build_with_worker_kills(
     films: Path, out: Path, workers: int, kills: int, seconds: float, rng: random.Random
 ) -> dict[str, Any]:
-    """A build of which one worker is killed now and then."""
-    process = start(films, out, workers)
-    robbed = 0
-    while process.poll() is None and robbed < kills:
+    """Build a data set, killing one of its workers up to `kills` times at random moments."""
+    process = start_build(films, out, workers)
+    killed = 0
+    while process.poll() is None and killed < kills:
         time.sleep(rng.uniform(0, 1.5 * seconds / kills))
-        if victims := children(process.pid):
-            os.kill(rng.choice(victims), signal.SIGKILL)
-            robbed += 1
-    finish(process)
-    return {"workers_killed": robbed}
+        if ids := worker_ids(process.pid):
+            os.kill(rng.choice(ids), signal.SIGKILL)
+            killed += 1
+    finish_build(process)
+    return {"workers_killed": killed}
 
 
 def main() -> None:
@@ -131,51 +157,55 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=6)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/dataset.json")
-    given = parser.parse_args()
-    rng = random.Random(given.seed)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as place:
-        out = [Path(place) / name for name in ("first", "second", "killed", "robbed")]
-        first, seconds, busy = build(given.films, out[0], given.workers)
-        print(f"built in {seconds:.0f} s", flush=True)
-        truth = contents(out[0])
-        _, again, busy_again = build(given.films, out[1], given.workers + 1)
-        print(f"and again in {again:.0f} s", flush=True)
-        killed = killed_build(given.films, out[2], given.workers, given.kills, min(seconds, again), rng)
+    with tempfile.TemporaryDirectory() as temporary:
+        out = [Path(temporary) / name for name in ("first", "second", "killed", "robbed")]
+        first = measure_build(options.films, out[0], options.workers)
+        print(f"built in {first.seconds:.0f} s", flush=True)
+        second = measure_build(options.films, out[1], options.workers + 1)
+        print(f"and again in {second.seconds:.0f} s", flush=True)
+        seconds = min(first.seconds, second.seconds)
+        killed = build_with_kills(options.films, out[2], options.workers, options.kills, seconds, rng)
         print(killed, flush=True)
-        robbed = robbed_build(given.films, out[3], given.workers, given.kills, min(seconds, again), rng)
+        robbed = build_with_worker_kills(options.films, out[3], options.workers, options.kills, seconds, rng)
         print(robbed, flush=True)
-        same = {folder.name: contents(folder) == truth for folder in out[1:]}
+        expected = hash_files(out[0])
+        same = {folder.name: hash_files(folder) == expected for folder in out[1:]}
         size = sum(path.stat().st_size for path in out[0].glob("*.tar"))
+    command = f"python benchmarks/dataset.py --workers {options.workers} --kills {options.kills} --seed {options.seed}"
     result = {
         "about": "builds of one data set; `same` says which gave the same bytes in every file as the first",
-        "command": f"python benchmarks/dataset.py --workers {given.workers} --kills {given.kills} --seed {given.seed}",
+        "command": command,
         "machine": {**machine(), "load_before": round(load, 2)},
-        "workers": given.workers,
-        "triplets": sum(first["samples"].values()),
-        "minutes": round(seconds / 60, 2),
-        "processor_minutes": round(busy / 60, 2),
-        "second_build": {
-            "workers": given.workers + 1,
-            "minutes": round(again / 60, 2),
-            "processor_minutes": round(busy_again / 60, 2),
-        },
-        "decoding_fraction": first["decoding_fraction"],
-        "megabytes": round(size / 1e6, 1),
-        "films": first["films"],
-        "clips": first["clips"],
-        "samples": first["samples"],
-        "frames_decoded": first["frames_decoded"],
-        "rejected_windows": first["rejected_windows"],
-        "clips_without_sample": first["clips_without_sample"],
-        "left_out": first["left_out"],
-        "seconds": first["seconds"],
+        **summarise(first, second, options.workers, size),
         "same": same,
         "killed": killed,
         "robbed": robbed,
     }
-    given.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def summarise(first: MeasuredBuild, second: MeasuredBuild, workers: int, size: int) -> dict[str, Any]:
+    """Return the measurements of the uninterrupted builds. size: of the first one's shards, in bytes."""
+    summary = first.summary
+    copied = ("films", "clips", "samples", "frames_decoded", "rejected_windows", "clips_without_sample", "left_out")
+    return {
+        "workers": workers,
+        "triplets": sum(summary["samples"].values()),
+        "minutes": round(first.seconds / 60, 2),
+        "processor_minutes": round(first.cpu_seconds / 60, 2),
+        "second_build": {
+            "workers": workers + 1,
+            "minutes": round(second.seconds / 60, 2),
+            "processor_minutes": round(second.cpu_seconds / 60, 2),
+        },
+        "decoding_fraction": summary["decoding_fraction"],
+        "megabytes": round(size / 1e6, 1),
+        **{name: summary[name] for name in (*copied, "seconds")},
+    }
 
 
 if __name__ == "__main__":

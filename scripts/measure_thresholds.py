@@ -1,16 +1,18 @@
-"""Measures what the data set's limits are chosen by, on every frame of real films.
+"""Measure the distributions from which the limits of data sets are chosen, on every frame of real films.
 
     python scripts/measure_thresholds.py [FILMS] [--cache FILE.npz]     (default: ../shared/data/films)
 
-Decodes the films whole (each frame and each step from one frame to the next, at the size of the data set), writes
-benchmarks/results/thresholds.json and draws docs/images/dataset-thresholds.png. Cuts are those of
-benchmarks/labels/cuts.json, labelled by eye. See docs/dataset.md.
+Decodes the films completely. Measures each frame and each step (from one frame to the next) at the size of a data set's
+frames. Writes benchmarks/results/thresholds.json and draws docs/images/dataset-thresholds.png. The cuts are those
+labelled by hand in benchmarks/labels/cuts.json. See docs/dataset.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,168 +28,230 @@ from midframe.video.clips import ClipReport, open_clip_reader
 from midframe.video.cuts import distance
 
 ROOT = Path(__file__).resolve().parents[1]
-LABELS = json.loads((ROOT / "benchmarks/labels/cuts.json").read_text())["cuts"]
+LABELLED_CUTS = json.loads((ROOT / "benchmarks/labels/cuts.json").read_text())["cuts"]
+"""The numbers of the first frames after cuts, by file name."""
 RESULTS = ROOT / "benchmarks/results/thresholds.json"
 FIGURE = ROOT / "docs/images/dataset-thresholds.png"
 
+MIN_PAIR_DIFFERENCE = 8
+"""Mean squared difference that the larger of two neighbouring steps must reach to be compared with the smaller."""
 
-def wrapped_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """The author's difference: subtracted and squared in uint8, where both wrap at 256."""
-    step = a - b
-    return float((step * step).mean())
-
-
-def measure(path: Path, settings: DatasetSettings) -> dict[str, np.ndarray]:
-    """Of each frame its deviation; of each step true and wrapped difference, cut distance, and whether it is a cut."""
-    deviations, steps = [], []
-    cuts = set(LABELS.get(path.name, ()))
-    with open_clip_reader(path) as film:
-        before = None
-        everything = film.frames(film.start - 100, film.start + 10**7, ClipReport())
-        for k, frame in enumerate(everything):
-            picture = frame_to_rgb(frame, film.film, settings.size)
-            thumb = thumbnail_of(frame)
-            deviations.append(standard_deviation(picture))
-            if before is not None:
-                old, old_thumb = before
-                true, wrapped = squared_difference(old, picture), wrapped_difference(old, picture)
-                steps.append((true, wrapped, distance(old_thumb, thumb), k in cuts))
-            before = picture, thumb
-    return {"deviation": np.array(deviations), "steps": np.array(steps)}
+AUTHORS_BAND = (18, 55)
+"""The author's limits of the wrapped difference."""
 
 
-def ratios(steps: np.ndarray) -> np.ndarray:
-    """Of each two steps in turn, no cut among them and one of note: the smaller difference by the larger."""
-    a, b = steps[:-1], steps[1:]
-    plain = (a[:, 3] == 0) & (b[:, 3] == 0)
-    low, high = np.minimum(a[plain, 0], b[plain, 0]), np.maximum(a[plain, 0], b[plain, 0])
-    noted = high >= 8
-    return low[noted] / high[noted]
+@dataclass(frozen=True)
+class Steps:
+    """Measurements of steps from one frame to the next: one array each, all of one length."""
+
+    difference: np.ndarray
+    """Mean squared difference."""
+    wrapped: np.ndarray
+    """The same in 8-bit arithmetic (see `wrapped_difference`)."""
+    distance: np.ndarray
+    """Distance by the cut detector."""
+    is_cut: np.ndarray
+    """Whether the step is a labelled cut."""
+
+    def where(self, mask: np.ndarray) -> Steps:
+        """Return the steps for which the mask is true."""
+        return Steps(**{name: values[mask] for name, values in vars(self).items()})
 
 
-def summarise(films: dict[str, dict[str, np.ndarray]], settings: DatasetSettings) -> dict[str, Any]:
-    steps = np.concatenate([film["steps"] for film in films.values()])
-    cuts, plain = steps[steps[:, 3] == 1], steps[steps[:, 3] == 0]
-    ratio = np.concatenate([ratios(film["steps"]) for film in films.values()])
-    flat = np.concatenate([film["deviation"] for film in films.values()])
+@dataclass(frozen=True)
+class FilmMeasurements:
+    """Measurements of one film."""
 
-    def share(which: np.ndarray) -> float:
-        return round(float(which.mean()), 4)
-
-    return {
-        "films": len(films),
-        "frames": len(flat),
-        "steps": len(plain),
-        "cuts": len(cuts),
-        "limits": {k: v for k, v in settings.json().items() if k.startswith(("least_", "most_"))},
-        "difference": {
-            "percentiles": {
-                str(q): round(float(np.percentile(plain[:, 0], q)), 2) for q in (1, 5, 10, 25, 50, 75, 95, 99)
-            },
-            "largest_of_no_cut": round(float(plain[:, 0].max()), 1),
-            "smallest_of_a_cut": round(float(cuts[:, 0].min()), 1),
-            "share_below_least": share(plain[:, 0] < settings.least_difference),
-        },
-        "distance": {
-            "largest_of_no_cut": np.sort(plain[:, 2])[::-1][:5].round(3).tolist(),
-            "smallest_of_a_cut": round(float(cuts[:, 2].min()), 3),
-            "no_cuts_above_most": int((plain[:, 2] > settings.most_distance).sum()),
-        },
-        "least_step": {"share_below": share(ratio < settings.least_step), "pairs_of_steps": len(ratio)},
-        "deviation": {"share_below_least": share(flat < settings.least_deviation)},
-        "wrapped": {
-            "share_of_steps_from_18_to_55": share((plain[:, 1] >= 18) & (plain[:, 1] <= 55)),
-            "share_of_steps_above_55": share(plain[:, 1] > 55),
-            "of_cuts": [round(float(cuts[:, 1].min()), 1), round(float(cuts[:, 1].max()), 1)],
-            "largest_of_no_cut": round(float(plain[:, 1].max()), 1),
-        },
-        "by_film": {
-            name: {
-                "median_difference": round(float(np.median(film["steps"][film["steps"][:, 3] == 0, 0])), 2),
-                "share_below_least": share(film["steps"][:, 0] < settings.least_difference),
-            }
-            for name, film in films.items()
-        },
-    }
-
-
-def draw(films: dict[str, dict[str, np.ndarray]], settings: DatasetSettings, path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    steps = np.concatenate([film["steps"] for film in films.values()])
-    cuts, plain = steps[steps[:, 3] == 1], steps[steps[:, 3] == 0]
-    figure, axes = plt.subplots(2, 3, figsize=(13, 7.4), constrained_layout=True)
-
-    def limits(axis: Any, *values: float) -> None:
-        for value in values:
-            axis.axvline(value, color="tab:red", lw=1.2)
-
-    edges = np.geomspace(0.02, 20000, 81)
-    a = axes[0, 0]
-    a.hist(np.maximum(plain[:, 0], 0.021), edges, color="tab:blue", label=f"{len(plain)} steps within a shot")
-    a.hist(np.repeat(cuts[:, 0], 8), edges, color="tab:orange", label=f"{len(cuts)} cuts (drawn 8 times as high)")
-    limits(a, settings.least_difference, settings.most_difference)
-    a.set(xscale="log", xlabel="mean squared difference of a step", ylabel="steps", title="Still, moving, cut")
-    a.legend(fontsize=8)
-    a = axes[0, 1]
-    a.scatter(plain[:, 0], plain[:, 2], s=3, alpha=0.3)
-    a.scatter(cuts[:, 0], cuts[:, 2], s=16, color="tab:orange")
-    limits(a, settings.most_difference)
-    a.axhline(settings.most_distance, color="tab:red", lw=1.2)
-    a.set(xscale="log", xlim=(1, 20000), xlabel="mean squared difference", ylabel="distance by the cut detector")
-    a.set_title("Cuts stand apart on both")
-    a = axes[0, 2]
-    a.hist(np.maximum(np.concatenate([ratios(f["steps"]) for f in films.values()]), 1.1e-4), np.geomspace(1e-4, 1, 61))
-    limits(a, settings.least_step)
-    a.set(xscale="log", xlabel="smaller step / larger step, of two in turn", ylabel="pairs of steps", yscale="log")
-    a.set_title("Frames that repeat the one before")
-    a = axes[1, 0]
-    a.hist(np.concatenate([film["deviation"] for film in films.values()]), np.arange(0, 92, 2))
-    limits(a, settings.least_deviation)
-    a.set(xlabel="mean standard deviation of the channels", ylabel="frames", title="Flat frames", yscale="log")
-    a = axes[1, 1]
-    a.scatter(plain[:, 0], plain[:, 1], s=3, alpha=0.3)
-    a.scatter(cuts[:, 0], cuts[:, 1], s=16, color="tab:orange")
-    a.axhspan(18, 55, color="tab:gray", alpha=0.25)
-    a.set(xscale="log", xlim=(1, 20000), xlabel="mean squared difference", ylabel="the same, wrapped at 8 bits")
-    a.set_title("What the author's 18 to 55 was measured on")
-    a = axes[1, 2]
-    for film in films.values():
-        ordered = np.sort(film["steps"][film["steps"][:, 3] == 0, 0])
-        a.plot(np.maximum(ordered, 0.02), np.linspace(0, 1, len(ordered)), lw=0.8, alpha=0.7)
-    limits(a, settings.least_difference, settings.most_difference)
-    a.set(
-        xscale="log", xlim=(0.02, 20000), xlabel="mean squared difference of a step", ylabel="share of the film's steps"
-    )
-    a.set_title(f"Each of {len(films)} films")
-    figure.savefig(path, dpi=90)
+    deviations: np.ndarray
+    """The standard deviation of each frame."""
+    steps: Steps
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("films", type=Path, nargs="?", default=ROOT.parent / "shared/data/films")
     parser.add_argument("--cache", type=Path, help="keep the measurements here, and draw from them if they are there")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     settings = DatasetSettings()
-    if given.cache is not None and given.cache.is_file():
-        found = dict(np.load(given.cache))
+    if options.cache is not None and options.cache.is_file():
+        arrays = dict(np.load(options.cache))
     else:
-        found = {}
-        for path in find_films([given.films]):
-            found |= {f"{path.name}/{name}": values for name, values in measure(path, settings).items()}
+        arrays = {}
+        for path in find_films([options.films]):
+            arrays |= {f"{path.name}/{name}": values for name, values in measure_film(path, settings).items()}
             print(path.name, flush=True)
-        if given.cache is not None:
-            np.savez(given.cache, **found)
-    films: dict[str, dict[str, np.ndarray]] = {}
-    for key, values in found.items():
-        name, _, what = key.partition("/")
-        films.setdefault(name, {})[what] = values
+        if options.cache is not None:
+            np.savez(options.cache, **arrays)
+    names = dict.fromkeys(key.partition("/")[0] for key in arrays)
+    films = {name: FilmMeasurements(arrays[f"{name}/deviation"], Steps(*arrays[f"{name}/steps"].T)) for name in names}
     RESULTS.write_text(json.dumps(summarise(films, settings), indent=1) + "\n")
-    draw(films, settings, FIGURE)
+    draw_figure(films, settings, FIGURE)
+
+
+def measure_film(path: Path, settings: DatasetSettings) -> dict[str, np.ndarray]:
+    """Measure all frames of a film: `deviation` `[frames]`, and `steps` `[frames − 1, 4]`, the fields of `Steps`."""
+    deviations, steps = [], []
+    cuts = set(LABELLED_CUTS.get(path.name, ()))
+    with open_clip_reader(path) as film:
+        previous = None
+        frames = film.frames(film.start - 100, film.start + 10**7, ClipReport())
+        for k, frame in enumerate(frames):
+            picture = frame_to_rgb(frame, film.film, settings.size)
+            small = thumbnail_of(frame)
+            deviations.append(standard_deviation(picture))
+            if previous is not None:
+                old_picture, old_small = previous
+                true, wrapped = squared_difference(old_picture, picture), wrapped_difference(old_picture, picture)
+                steps.append((true, wrapped, distance(old_small, small), k in cuts))
+            previous = picture, small
+    return {"deviation": np.array(deviations), "steps": np.array(steps)}
+
+
+def wrapped_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the author's mean squared difference: subtracted and squared in uint8, where both wrap at 256."""
+    difference = first - second
+    return float((difference * difference).mean())
+
+
+def step_ratios(steps: Steps) -> np.ndarray:
+    """Return the ratio of the smaller to the larger difference of each two neighbouring steps of a film.
+
+    Pairs with a cut, and pairs in which both differences are below `MIN_PAIR_DIFFERENCE`, are left out.
+    """
+    first, second = steps.difference[:-1], steps.difference[1:]
+    without_cut = (steps.is_cut[:-1] == 0) & (steps.is_cut[1:] == 0)
+    smaller = np.minimum(first[without_cut], second[without_cut])
+    larger = np.maximum(first[without_cut], second[without_cut])
+    is_moving = larger >= MIN_PAIR_DIFFERENCE
+    return smaller[is_moving] / larger[is_moving]
+
+
+def pool_films(films: Sequence[FilmMeasurements]) -> tuple[np.ndarray, np.ndarray, Steps, Steps]:
+    """Return the measurements of all films together: deviations, step ratios, steps within a shot, and cuts."""
+    deviations = np.concatenate([film.deviations for film in films])
+    ratios = np.concatenate([step_ratios(film.steps) for film in films])
+    steps = Steps(*(np.concatenate([vars(film.steps)[name] for film in films]) for name in vars(films[0].steps)))
+    return deviations, ratios, steps.where(steps.is_cut == 0), steps.where(steps.is_cut == 1)
+
+
+def summarise(films: dict[str, FilmMeasurements], settings: DatasetSettings) -> dict[str, Any]:
+    """Return the content of thresholds.json."""
+    deviations, ratios, plain, cuts = pool_films(list(films.values()))
+    low, high = AUTHORS_BAND
+
+    def fraction(mask: np.ndarray) -> float:
+        return round(float(mask.mean()), 4)
+
+    return {
+        "films": len(films),
+        "frames": len(deviations),
+        "steps": len(plain.difference),
+        "cuts": len(cuts.difference),
+        "limits": {k: v for k, v in settings.json().items() if k.startswith(("least_", "most_"))},
+        "difference": {
+            "percentiles": {
+                str(q): round(float(np.percentile(plain.difference, q)), 2) for q in (1, 5, 10, 25, 50, 75, 95, 99)
+            },
+            "largest_of_no_cut": round(float(plain.difference.max()), 1),
+            "smallest_of_a_cut": round(float(cuts.difference.min()), 1),
+            "share_below_least": fraction(plain.difference < settings.least_difference),
+        },
+        "distance": {
+            "largest_of_no_cut": np.sort(plain.distance)[::-1][:5].round(3).tolist(),
+            "smallest_of_a_cut": round(float(cuts.distance.min()), 3),
+            "no_cuts_above_most": int((plain.distance > settings.most_distance).sum()),
+        },
+        "least_step": {"share_below": fraction(ratios < settings.least_step), "pairs_of_steps": len(ratios)},
+        "deviation": {"share_below_least": fraction(deviations < settings.least_deviation)},
+        "wrapped": {
+            "share_of_steps_from_18_to_55": fraction((plain.wrapped >= low) & (plain.wrapped <= high)),
+            "share_of_steps_above_55": fraction(plain.wrapped > high),
+            "of_cuts": [round(float(cuts.wrapped.min()), 1), round(float(cuts.wrapped.max()), 1)],
+            "largest_of_no_cut": round(float(plain.wrapped.max()), 1),
+        },
+        "by_film": {
+            name: {
+                "median_difference": round(float(np.median(film.steps.difference[film.steps.is_cut == 0])), 2),
+                "share_below_least": fraction(film.steps.difference < settings.least_difference),
+            }
+            for name, film in films.items()
+        },
+    }
+
+
+def draw_figure(films: dict[str, FilmMeasurements], settings: DatasetSettings, path: Path) -> None:
+    """Draw the distributions with the limits as red lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    deviations, ratios, plain, cuts = pool_films(list(films.values()))
+    figure, axes = plt.subplots(2, 3, figsize=(13, 7.4), constrained_layout=True)
+    draw_differences(axes[0, 0], plain, cuts, settings)
+    draw_cut_distances(axes[0, 1], plain, cuts, settings)
+    draw_step_ratios(axes[0, 2], ratios, settings)
+    draw_deviations(axes[1, 0], deviations, settings)
+    draw_wrapped_differences(axes[1, 1], plain, cuts)
+    draw_films(axes[1, 2], films, settings)
+    figure.savefig(path, dpi=90)
+
+
+def draw_limits(axes: Any, *values: float) -> None:
+    """Draw limits as vertical red lines."""
+    for value in values:
+        axes.axvline(value, color="tab:red", lw=1.2)
+
+
+def draw_differences(axes: Any, plain: Steps, cuts: Steps, settings: DatasetSettings) -> None:
+    edges = np.geomspace(0.02, 20000, 81)
+    label = f"{len(plain.difference)} steps within a shot"
+    axes.hist(np.maximum(plain.difference, 0.021), edges, color="tab:blue", label=label)
+    label = f"{len(cuts.difference)} cuts (drawn 8 times as high)"
+    axes.hist(np.repeat(cuts.difference, 8), edges, color="tab:orange", label=label)
+    draw_limits(axes, settings.least_difference, settings.most_difference)
+    axes.set(xscale="log", xlabel="mean squared difference of a step", ylabel="steps", title="Still, moving, cut")
+    axes.legend(fontsize=8)
+
+
+def draw_cut_distances(axes: Any, plain: Steps, cuts: Steps, settings: DatasetSettings) -> None:
+    axes.scatter(plain.difference, plain.distance, s=3, alpha=0.3)
+    axes.scatter(cuts.difference, cuts.distance, s=16, color="tab:orange")
+    draw_limits(axes, settings.most_difference)
+    axes.axhline(settings.most_distance, color="tab:red", lw=1.2)
+    axes.set(xscale="log", xlim=(1, 20000), xlabel="mean squared difference", ylabel="distance by the cut detector")
+    axes.set_title("Cuts stand apart on both")
+
+
+def draw_step_ratios(axes: Any, ratios: np.ndarray, settings: DatasetSettings) -> None:
+    axes.hist(np.maximum(ratios, 1.1e-4), np.geomspace(1e-4, 1, 61))
+    draw_limits(axes, settings.least_step)
+    axes.set(xscale="log", xlabel="smaller step / larger step, of two in turn", ylabel="pairs of steps", yscale="log")
+    axes.set_title("Frames that repeat the one before")
+
+
+def draw_deviations(axes: Any, deviations: np.ndarray, settings: DatasetSettings) -> None:
+    axes.hist(deviations, np.arange(0, 92, 2))
+    draw_limits(axes, settings.least_deviation)
+    axes.set(xlabel="mean standard deviation of the channels", ylabel="frames", title="Flat frames", yscale="log")
+
+
+def draw_wrapped_differences(axes: Any, plain: Steps, cuts: Steps) -> None:
+    axes.scatter(plain.difference, plain.wrapped, s=3, alpha=0.3)
+    axes.scatter(cuts.difference, cuts.wrapped, s=16, color="tab:orange")
+    axes.axhspan(*AUTHORS_BAND, color="tab:gray", alpha=0.25)
+    axes.set(xscale="log", xlim=(1, 20000), xlabel="mean squared difference", ylabel="the same, wrapped at 8 bits")
+    axes.set_title("What the author's 18 to 55 was measured on")
+
+
+def draw_films(axes: Any, films: dict[str, FilmMeasurements], settings: DatasetSettings) -> None:
+    for film in films.values():
+        ordered = np.sort(film.steps.difference[film.steps.is_cut == 0])
+        axes.plot(np.maximum(ordered, 0.02), np.linspace(0, 1, len(ordered)), lw=0.8, alpha=0.7)
+    draw_limits(axes, settings.least_difference, settings.most_difference)
+    axes.set(xscale="log", xlim=(0.02, 20000), xlabel="mean squared difference of a step")
+    axes.set(ylabel="share of the film's steps", title=f"Each of {len(films)} films")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Cut files into pieces that pass where large files do not, and put them together again, checked by SHA-256.
+"""Split a folder's files into pieces below a size limit, and join the pieces again, checked by SHA-256.
 
     python scripts/pieces.py split FOLDER --out PIECES [--megabytes 15]
     python scripts/pieces.py join PIECES --out FOLDER
 
-PIECES holds `pieces.json` and `files.tar.0`, `files.tar.1`, ...: one tar file, cut. Needs nothing but Python.
+PIECES holds `files.tar.0`, `files.tar.1`, ..., which concatenated are one tar file, and `pieces.json` with their sizes
+and hashes. Needs only the standard library.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-MANIFEST, FORMAT = "pieces.json", "midframe-pieces/1"
+MANIFEST = "pieces.json"
+FORMAT = "midframe-pieces/1"
+"""The value of `format` in the manifest."""
 BLOCK = 1 << 20
+"""Bytes that are copied at once."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("split", "join"))
+    parser.add_argument("action", choices=("split", "join"))
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--megabytes", type=float, default=15, help="of a piece, at most")
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        if given.what == "join":
-            for path in join(given.source, given.out):
+        if options.action == "join":
+            for path in join(options.source, options.out):
                 print(path)
         else:
-            files = sorted(path for path in given.source.rglob("*") if path.is_file())
-            for path in split(given.source, files, given.out, int(given.megabytes * 1e6)):
+            files = sorted(path for path in options.source.rglob("*") if path.is_file())
+            for path in split(options.source, files, options.out, int(options.megabytes * 1e6)):
                 print(path)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,64 +46,64 @@ def main() -> int:
     return 0
 
 
-def split(folder: Path, files: Sequence[Path], out: Path, largest: int) -> list[Path]:
-    """Write files that lie in a folder as pieces of at most so many bytes into `out`; returns the pieces in order.
+def split(folder: Path, files: Sequence[Path], out: Path, max_bytes: int) -> list[Path]:
+    """Write files of a folder as pieces of at most `max_bytes` bytes into `out`; return the pieces in order.
 
-    Pieces of an earlier split that lie there are removed first.
+    Pieces of an earlier split are removed from `out` first.
     """
     out.mkdir(parents=True, exist_ok=True)
     for old in (*out.glob("files.tar.*"), *out.glob(MANIFEST)):
         old.unlink()
-    whole, pieces, rows = hashlib.sha256(), list[Path](), []
-    with tempfile.TemporaryFile() as kept:
-        with tarfile.open(fileobj=kept, mode="w") as tar:
+    total_hash, pieces, entries = hashlib.sha256(), list[Path](), []
+    with tempfile.TemporaryFile() as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
             for path in files:
                 tar.add(path, path.relative_to(folder).as_posix(), recursive=False)
-        length = kept.tell()
-        kept.seek(0)
-        while kept.tell() < length:
+        length = archive.tell()
+        archive.seek(0)
+        while archive.tell() < length:
             path = out / f"files.tar.{len(pieces)}"
-            part = hashlib.sha256()
+            piece_hash = hashlib.sha256()
             with path.open("wb") as file:
-                while file.tell() < largest and (block := kept.read(min(BLOCK, largest - file.tell()))):
+                while file.tell() < max_bytes and (block := archive.read(min(BLOCK, max_bytes - file.tell()))):
                     file.write(block)
-                    part.update(block)
-                    whole.update(block)
-                rows.append({"name": path.name, "bytes": file.tell(), "sha256": part.hexdigest()})
+                    piece_hash.update(block)
+                    total_hash.update(block)
+                entries.append({"name": path.name, "bytes": file.tell(), "sha256": piece_hash.hexdigest()})
             pieces.append(path)
-    manifest = {"format": FORMAT, "bytes": length, "sha256": whole.hexdigest(), "pieces": rows}
+    manifest = {"format": FORMAT, "bytes": length, "sha256": total_hash.hexdigest(), "pieces": entries}
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     return pieces
 
 
 def join(source: Path, out: Path) -> list[Path]:
-    """Put the pieces in a folder together and unpack them into `out`; returns the files.
+    """Join the pieces in a folder and unpack their files into `out`; return the files.
 
-    Raises `ValueError` where a piece is missing or another one, before anything is unpacked.
+    Raises `ValueError` if a piece is missing or damaged, before anything is unpacked.
     """
     try:
         manifest = json.loads((source / MANIFEST).read_text("utf-8"))
-        rows = manifest["pieces"] if manifest["format"] == FORMAT else None
+        entries = manifest["pieces"] if manifest["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{source} holds no {MANIFEST} that can be read: {error}") from None
-    if rows is None:
+    if entries is None:
         raise ValueError(f"{source / MANIFEST} is not of the format {FORMAT}")
-    whole = hashlib.sha256()
-    with tempfile.TemporaryFile() as kept:
-        for row in rows:
-            path = source / Path(row["name"]).name
+    total_hash = hashlib.sha256()
+    with tempfile.TemporaryFile() as archive:
+        for entry in entries:
+            path = source / Path(entry["name"]).name
             if not path.is_file():
-                raise ValueError(f"the piece {path} is missing; {len(rows)} are needed")
+                raise ValueError(f"the piece {path} is missing; {len(entries)} are needed")
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != row["sha256"]:
-                raise ValueError(f"{path} is not the piece that was written: {len(content)} of {row['bytes']} bytes")
-            whole.update(content)
-            kept.write(content)
-        if whole.hexdigest() != manifest["sha256"]:
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                raise ValueError(f"{path} is not the piece that was written: {len(content)} of {entry['bytes']} bytes")
+            total_hash.update(content)
+            archive.write(content)
+        if total_hash.hexdigest() != manifest["sha256"]:
             raise ValueError(f"the pieces in {source} do not make the file they were cut from")
-        kept.seek(0)
+        archive.seek(0)
         out.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=kept, mode="r") as tar:
+        with tarfile.open(fileobj=archive, mode="r") as tar:
             names = [member.name for member in tar if member.isfile()]
             tar.extractall(out, filter="data")
     return [out / name for name in names]

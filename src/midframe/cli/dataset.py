@@ -1,4 +1,4 @@
-"""`midframe dataset build` and `midframe dataset preview`."""
+"""The commands `midframe dataset build` and `midframe dataset preview`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from midframe.training.build import BuildProgress, BuildSummary
 
 DEFAULTS = DatasetSettings()
+"""The settings that hold for options that are not given."""
 
 app = typer.Typer(
     name="dataset", help="Make and look at data sets to train with.", no_args_is_help=True, rich_markup_mode=None
@@ -26,7 +27,7 @@ app = typer.Typer(
 
 
 @app.command()
-def build(
+def build(  # noqa: PLR0913 - one parameter for each option of the command, which is most of its length
     films: Annotated[list[str], typer.Argument(metavar="FILMS...", help="Films, and folders of films.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set; an unfinished one goes on.")],
     window: Annotated[int, typer.Option(help="Frames of a sample: 3, 5 or 7.")] = DEFAULTS.window,
@@ -124,7 +125,7 @@ def build(
 
 
 @app.command()
-def preview(
+def preview(  # noqa: PLR0913 - one parameter for each option of the command
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that was built.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture that is drawn: a .png.")],
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
