@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,6 @@ from midframe.training.data.augmentation import (
     has_enough_change,
     plan_augmentation,
 )
-from midframe.training.data.frame_choice import choose_frames
 from midframe.training.data.resampling import crop_frames, resized_crops
 from midframe.training.data.transforms import FlipMode, plan_colour, plan_crops, plan_flips, plan_resize
 
@@ -210,40 +207,6 @@ def test_augment_equals_its_transforms_one_after_the_other(name: str) -> None:
     assert len(sizes) > 5
 
 
-@pytest.mark.parametrize("kind", ["bilinear", "antialiased", "area"])
-@pytest.mark.parametrize("size", [(52, 87), (119, 200), (75, 120)])
-def test_resizing_against_independent_computations(kind: str, size: tuple[int, int]) -> None:
-    window = noise().double()
-    resized = resized_crops(window, size, [(0, 0)] * 3, size, kind)  # type: ignore[arg-type]
-    if kind == "area":
-        expected = resize_by_area(window.numpy(), size)
-    else:
-        expected = torch.nn.functional.interpolate(
-            window, size=size, mode="bilinear", antialias=kind == "antialiased", align_corners=False
-        ).numpy()
-    assert np.abs(resized.numpy() - expected).max() < 1e-4
-
-
-def resize_by_area(window: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Average over the area of each new pixel: differences of the integral, which is linear between pixel edges."""
-    for axis, count in ((-2, size[0]), (-1, size[1])):
-        along = np.moveaxis(window, axis, -1)
-        integral = np.concatenate((np.zeros((*along.shape[:-1], 1)), along.cumsum(-1)), -1)
-        at = np.linspace(0, along.shape[-1], count + 1)
-        edges = np.apply_along_axis(lambda row, at=at: np.interp(at, np.arange(len(row)), row), -1, integral)
-        window = np.moveaxis(np.diff(edges, axis=-1) * count / along.shape[-1], -1, axis)
-    return window
-
-
-def test_bilinear_and_area_equal_opencvs() -> None:
-    cv2 = pytest.importorskip("cv2")
-    window = noise(1).float()
-    for kind, flag in (("bilinear", cv2.INTER_LINEAR), ("area", cv2.INTER_AREA)):
-        resized = resized_crops(window, (70, 110), [(0, 0)], (70, 110), kind)  # type: ignore[arg-type]
-        expected = cv2.resize(window[0].permute(1, 2, 0).numpy(), (110, 70), interpolation=flag)
-        assert np.abs(resized[0].permute(1, 2, 0).numpy() - expected).max() < 0.02
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_memory_layout_and_memory_maps_do_not_change_the_result(name: str, tmp_path: Path) -> None:
     window = noise()
@@ -368,28 +331,6 @@ def test_samples_without_enough_change_are_drawn_again() -> None:
     assert passing(attempts=10) == 40
     flat = torch.zeros(3, 3, 120, 200)
     assert augment(flat, generator_for(0, 0, 0), settings).frames.shape == (3, 3, 40, 40)
-
-
-@pytest.mark.parametrize("count", [3, 5, 7])
-def test_chosen_frames_lie_at_their_times(count: int) -> None:
-    times = [Fraction(1, 2), Fraction(1, 3), Fraction(2, 3), Fraction(1, 4)]
-    chosen_times: Counter[Fraction] = Counter()
-    distances: Counter[int] = Counter()
-    for sample in range(300):
-        choice = choose_frames(count, generator_for(0, 0, sample), times)
-        assert 0 <= choice.first < choice.target < choice.second < count
-        assert Fraction(choice.target - choice.first, choice.second - choice.first) == choice.time
-        chosen_times[choice.time] += 1
-        distances[choice.second - choice.first] += choice.time == Fraction(1, 2)
-    assert set(chosen_times) == {time for time in times if time.denominator < count}
-    assert min(chosen_times.values()) > 40
-    counts_at_half = [distances[k] for k in range(2, count, 2)]
-    assert all(abs(a - b) < 35 for a, b in pairwise(counts_at_half))
-
-
-def test_a_time_without_a_frame_is_refused() -> None:
-    with pytest.raises(SettingError, match="windows of 3 frames"):
-        choose_frames(3, generator_for(0, 0, 0), [Fraction(1, 3)])
 
 
 @pytest.mark.parametrize(
