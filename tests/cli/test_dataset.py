@@ -1,4 +1,4 @@
-"""`midframe dataset` as people and programs meet it: JSON, exit codes, signals, going on after a kill."""
+"""The command `midframe dataset`: JSON, messages, exit codes, signals, and continuing after a kill."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(films: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A build by the real command, to its end."""
+    """Return the folder and the process of a build by the real command."""
     out = tmp_path_factory.mktemp("built") / "data"
     result = run(
         "dataset", "build", films, "--out", out, "--workers", "2", "--held-films", "two*", "--json", timeout=300
@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_build_told_to_machines_and_people(built: SimpleNamespace) -> None:
+def test_a_build_reports_in_json_and_in_words(built: SimpleNamespace) -> None:
     data = one_object(built.result.stdout)
     assert data["schema"] == "midframe.dataset/1"
     assert data["ok"] is True
@@ -65,7 +65,7 @@ def test_a_build_told_to_machines_and_people(built: SimpleNamespace) -> None:
     assert {sample.info["name"] for sample in read_shards(built.out, "validation")} == {"two.mp4"}
 
 
-def test_again_says_that_it_is_there(built: SimpleNamespace, films: Path, here: Command) -> None:
+def test_a_finished_data_set_is_reported_and_not_changed(built: SimpleNamespace, films: Path, here: Command) -> None:
     before = contents(built.out)
     result = here("dataset", "build", films, "--out", built.out, "--held-films", "two*")
     assert result.returncode == 0
@@ -74,7 +74,7 @@ def test_again_says_that_it_is_there(built: SimpleNamespace, films: Path, here: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("--window", "4"), 2, "3, 5 or 7"),
         (("--seconds", "soon"), 2, "'soon' is not a number"),
@@ -86,16 +86,16 @@ def test_again_says_that_it_is_there(built: SimpleNamespace, films: Path, here: 
         (("--clips",), 2, "requires an argument"),
     ],
 )
-def test_refusals(
-    built: SimpleNamespace, films: Path, here: Command, arguments: tuple[str, ...], code: int, words: str
+def test_invalid_options_are_refused(
+    built: SimpleNamespace, films: Path, here: Command, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     result = here("dataset", "build", films, "--out", built.out, "--json", *arguments)
     assert result.returncode == code
-    assert words in one_line(result.stderr)
+    assert message in one_line(result.stderr)
     assert one_object(result.stdout)["error"]["exit_code"] == code
 
 
-def test_films_and_folders_that_are_not_there(films: Path, here: Command, tmp_path: Path) -> None:
+def test_unusable_films_and_folders_have_their_exit_codes(films: Path, here: Command, tmp_path: Path) -> None:
     assert here("dataset", "build", tmp_path / "none.mp4", "--out", tmp_path / "data").returncode == 3
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter").write_text("dear")
@@ -105,7 +105,7 @@ def test_films_and_folders_that_are_not_there(films: Path, here: Command, tmp_pa
     assert here("dataset", "preview", tmp_path, "--out", tmp_path / "a.png").returncode == 3
 
 
-def test_preview(built: SimpleNamespace, here: Command, tmp_path: Path) -> None:
+def test_preview_draws_samples_and_reports_motion(built: SimpleNamespace, here: Command, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "preview.png"
     result = here("dataset", "preview", built.out, "--out", out, "--batches", "1", "--json")
@@ -145,8 +145,8 @@ def ended(pids: list[int]) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_stopped_by_signals_it_goes_on(built: SimpleNamespace, films: Path, tmp_path: Path) -> None:
-    """SIGKILL and then SIGTERM at work: no process is left, and the next start ends with the same bytes."""
+def test_a_build_stopped_by_signals_continues(built: SimpleNamespace, films: Path, tmp_path: Path) -> None:
+    """After SIGKILL and after SIGTERM no process is left; the next start ends with the same bytes."""
     out = tmp_path / "data"
     arguments = ("dataset", "build", films, "--out", out, "--held-films", "two*", "--workers", "1", "--json")
     for number, results in ((signal.SIGKILL, "*.json"), (signal.SIGTERM, "*-00000.tar")):

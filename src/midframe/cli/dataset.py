@@ -27,7 +27,7 @@ app = typer.Typer(
 
 
 @app.command()
-def build(  # noqa: PLR0913 - one parameter for each option of the command, which is most of its length
+def build(
     films: Annotated[list[str], typer.Argument(metavar="FILMS...", help="Films, and folders of films.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set; an unfinished one goes on.")],
     window: Annotated[int, typer.Option(help="Frames of a sample: 3, 5 or 7.")] = DEFAULTS.window,
@@ -78,7 +78,7 @@ def build(  # noqa: PLR0913 - one parameter for each option of the command, whic
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """Cut windows of frames out of films and store them as shards.
+    """Store windows of consecutive frames of films as shards.
 
     midframe dataset build ~/films --out data
     """
@@ -125,7 +125,7 @@ def build(  # noqa: PLR0913 - one parameter for each option of the command, whic
 
 
 @app.command()
-def preview(  # noqa: PLR0913 - one parameter for each option of the command
+def preview(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that was built.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture that is drawn: a .png.")],
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",

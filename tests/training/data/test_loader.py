@@ -1,4 +1,4 @@
-"""Batches made ahead: the same whoever makes them, from wherever a run goes on."""
+"""Prefetched batches: independent of threads, processes and the sample at which a run continues."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from runs import GUIDED, PAPER, packed, same
 ALONE = World()
 
 
-def first(
-    count: int, data: InMemoryDataset, config: TrainingConfig, seen: int = 0, world: World = ALONE
+def first_batches(
+    count: int, data: InMemoryDataset, config: TrainingConfig, first_sample: int = 0, world: World = ALONE
 ) -> list[Batch]:
-    with prefetch_batches(data, config, seen, world) as batches:
+    with prefetch_batches(data, config, first_sample, world) as batches:
         return list(islice(batches, count))
 
 
-def test_batches_follow_each_other_from_where_the_run_stands() -> None:
+def test_batches_continue_at_any_sample() -> None:
     data = packed()
-    made = first(6, data, PAPER)
-    assert same(torch.cat([batch.first for batch in made]), make_batch(data, PAPER, range(12)).first)
-    assert same(vars(first(1, data, PAPER, seen=8)[0]), vars(made[4]))
+    batches = first_batches(6, data, PAPER)
+    assert same(torch.cat([batch.first for batch in batches]), make_batch(data, PAPER, range(12)).first)
+    assert same(vars(first_batches(1, data, PAPER, first_sample=8)[0]), vars(batches[4]))
 
 
-def test_processes_share_a_steps_samples() -> None:
+def test_ranks_divide_the_samples_of_a_step() -> None:
     data = packed()
-    whole = first(3, data, replace(PAPER, batch_size=4))
-    parts = [first(3, data, PAPER, world=World(rank, 2)) for rank in range(2)]
+    whole = first_batches(3, data, replace(PAPER, batch_size=4))
+    parts = [first_batches(3, data, PAPER, world=World(rank, 2)) for rank in range(2)]
     for step, batch in enumerate(whole):
         for name, values in vars(batch).items():
             assert same(values, torch.cat([getattr(part[step], name) for part in parts]))
 
 
 @pytest.mark.slow
-def test_processes_that_make_samples_make_the_same() -> None:
+def test_worker_processes_make_the_same_batches() -> None:
     data = packed()
     config = replace(GUIDED, data=replace(GUIDED.data, crop_size=32))
-    wanted = first(5, data, config, seen=4)
-    made = first(5, data, replace(config, workers=2), seen=4)
-    assert all(same(vars(one), vars(other)) for one, other in zip(wanted, made, strict=True))
+    expected = first_batches(5, data, config, first_sample=4)
+    batches = first_batches(5, data, replace(config, workers=2), first_sample=4)
+    assert all(same(vars(one), vars(other)) for one, other in zip(expected, batches, strict=True))
 
 
-def test_what_goes_wrong_while_samples_are_made_is_said() -> None:
+def test_an_error_in_the_background_is_raised() -> None:
     with pytest.raises(SettingError, match="cannot be cut out of frames"):
-        first(1, packed(), replace(PAPER, data=replace(PAPER.data, crop_size=200)))
+        first_batches(1, packed(), replace(PAPER, data=replace(PAPER.data, crop_size=200)))

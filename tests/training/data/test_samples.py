@@ -1,4 +1,4 @@
-"""Samples: a function of their number alone, at the time they say, with the motion they show."""
+"""Training samples: functions of their number alone, with correct times and flow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plain(**data: object) -> TrainingConfig:
 
 
 @pytest.mark.parametrize("config", [GUIDED, PAPER], ids=["guided", "paper"])
-def test_a_sample_is_the_same_alone_in_a_batch_and_again(config: TrainingConfig) -> None:
+def test_a_sample_does_not_depend_on_its_batch(config: TrainingConfig) -> None:
     data = packed()
     whole = make_batch(data, config, range(5, 11))
     again = make_batch(data, config, [10, 7])
@@ -35,7 +35,7 @@ def test_a_sample_is_the_same_alone_in_a_batch_and_again(config: TrainingConfig)
     assert not same(vars(whole), vars(make_batch(data, replace(config, seed=2), range(5, 11))))
 
 
-def test_an_epoch_takes_each_window_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_takes_each_window_once_in_its_own_order() -> None:
     data = constant([10 * k for k in range(12)])
     orders = []
     for epoch in range(3):
@@ -45,7 +45,7 @@ def test_an_epoch_takes_each_window_once_in_an_order_of_its_own() -> None:
     assert len(set(map(tuple, orders))) == 3
 
 
-def test_a_balanced_run_picks_films_alike() -> None:
+def test_balanced_sampling_takes_films_equally_often() -> None:
     data = constant([10 * k for k in range(10)])
     data = replace(data, film_indices=torch.tensor([0] * 9 + [1]), film_names=("many", "one"))
     made = make_batch(data, plain(balanced_sampling=True), range(100))
@@ -54,7 +54,7 @@ def test_a_balanced_run_picks_films_alike() -> None:
     assert sum(float(t.mean()) > 85 for t in make_batch(data, plain(), range(20)).target) == 2
 
 
-def test_targets_lie_where_their_time_says_forwards_and_backwards() -> None:
+def test_targets_match_their_times_forwards_and_backwards() -> None:
     data = constant([40, 60], frames=7, rise=20)
     made = make_batch(data, plain(arbitrary_times=True), range(120))
     first, target, second = (frames.mean((1, 2, 3)) for frames in (made.first, made.target, made.second))
@@ -84,7 +84,7 @@ def test_drawn_samples_are_exact_and_as_many_as_asked_for() -> None:
     assert not make_batch(data, PAPER, range(6)).flow_is_exact.any()
 
 
-def test_the_teacher_looks_at_the_crops_that_the_network_sees() -> None:
+def test_teacher_flow_is_estimated_on_the_augmented_frames() -> None:
     data = packed()
     sample = make_sample(data, replace(GUIDED, data=replace(GUIDED.data, synthetic=0.0)), 3)
     frames = (sample.first, sample.target, sample.second)
@@ -98,7 +98,7 @@ def test_the_teacher_looks_at_the_crops_that_the_network_sees() -> None:
     assert not make_sample(data, without, 3).flow.any()
 
 
-def test_the_teacher_is_right_on_a_translation_and_knows_where_it_is_not() -> None:
+def test_teacher_flow_is_right_on_a_translation_and_unsure_of_unrelated_frames() -> None:
     frames = [
         torch.from_numpy(texture(128, 128, (k * 3.0, -k * 2.0), 4) * 255).round().byte().permute(2, 0, 1)
         for k in (-1, 0, 1)
@@ -114,7 +114,7 @@ def test_the_teacher_is_right_on_a_translation_and_knows_where_it_is_not() -> No
     assert doubted.mean() < 0.5 * trust.mean()
 
 
-def test_settings_replace_the_numbers_of_an_augmentation() -> None:
+def test_crop_and_offset_of_the_settings_replace_those_of_the_preset() -> None:
     assert augmentation_of(PRESETS["paper"].data).crop == 160
     augmentation = augmentation_of(replace(PRESETS["repository"].data, crop_size=96, max_offset=0))
     assert (augmentation.crop, augmentation.offset, augmentation.interpolation) == (96, 0, "bilinear_or_area")

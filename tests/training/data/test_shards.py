@@ -1,4 +1,4 @@
-"""Shards: what is written is read, the layout is WebDataset's, equal samples give equal bytes, damage is noticed."""
+"""Shards: a round trip, the WebDataset layout, splits, damage, and the packages that reading needs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def shard(*samples: ShardSample) -> bytes:
     return buffer.getvalue()
 
 
-def test_samples_come_back() -> None:
+def test_written_samples_are_read_back() -> None:
     samples = [sample("a", 3), sample("b", 5, "JPEG"), sample("c", 7)]
     assert list(read_shard(io.BytesIO(shard(*samples)))) == samples
 
 
-def test_layout() -> None:
+def test_shards_have_the_webdataset_layout() -> None:
     with tarfile.open(fileobj=io.BytesIO(shard(sample("a", 3, "JPEG"), sample("b", 3)))) as tar:
         members = tar.getmembers()
     names = ["a.0.jpg", "a.1.jpg", "a.2.jpg", "a.json", "b.0.png", "b.1.png", "b.2.png", "b.json"]
@@ -47,7 +47,7 @@ def test_layout() -> None:
     assert {(member.mtime, member.uid, member.gid, member.uname) for member in members} == {(0, 0, 0, "")}
 
 
-def test_webdataset_reads_them(tmp_path: Path) -> None:
+def test_webdataset_reads_shards(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     (tmp_path / "train-000000.tar").write_bytes(shard(sample("a", 3), sample("b", 3)))
     found = list(webdataset.WebDataset(str(tmp_path / "train-000000.tar"), shardshuffle=False))
@@ -55,21 +55,21 @@ def test_webdataset_reads_them(tmp_path: Path) -> None:
     assert [row["1.png"] for row in found] == [sample("a").frames[1]] * 2
 
 
-def test_stored_size_is_what_the_shard_grows_by() -> None:
+def test_stored_size_is_the_growth_of_the_shard() -> None:
     sizes = [stored_size(sample(name, count)) for name, count in (("a", 3), ("b", 5))]
-    end = len(shard())  # a whole record of zeros
+    record = len(shard())  # tar files end with zeros up to a whole record
     total = len(shard(sample("a", 3), sample("b", 5)))
-    assert sum(sizes) + 1024 <= total <= sum(sizes) + 1024 + end
+    assert sum(sizes) + 1024 <= total <= sum(sizes) + 1024 + record
 
 
-def test_splits_are_apart_and_in_order(tmp_path: Path) -> None:
+def test_splits_are_read_separately_and_in_order(tmp_path: Path) -> None:
     for name, keys in (("train-000001", "cd"), ("train-000000", "ab"), ("validation-000000", "e")):
         (tmp_path / f"{name}.tar").write_bytes(shard(*(sample(key) for key in keys)))
     assert "".join(found.key for found in read_shards(tmp_path)) == "abcd"
     assert [found.key for found in read_shards(tmp_path, "validation")] == ["e"]
 
 
-def test_no_data_set(tmp_path: Path) -> None:
+def test_folders_without_a_finished_data_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no data set"):
         list(read_shards(tmp_path))
     (tmp_path / ".work").mkdir()
@@ -86,14 +86,14 @@ def test_no_data_set(tmp_path: Path) -> None:
         list(read_shards(tmp_path))
 
 
-@pytest.mark.parametrize("keep", [700, 1300])
-def test_cut_shard_is_an_error(tmp_path: Path, keep: int) -> None:
-    (tmp_path / "train-000000.tar").write_bytes(shard(sample("a"))[:keep])
+@pytest.mark.parametrize("length", [700, 1300], ids=["within_first_frame", "within_second_frame"])
+def test_a_truncated_shard_is_refused(tmp_path: Path, length: int) -> None:
+    (tmp_path / "train-000000.tar").write_bytes(shard(sample("a"))[:length])
     with pytest.raises(InputError, match=r"train-000000\.tar is damaged"):
         list(read_shards(tmp_path))
 
 
-def test_decoders_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opencv_and_pillow_decode_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, png = picture(3)
     jpeg = picture(3, "JPEG")[1]
     with_opencv = [decode(png), decode(jpeg)]
