@@ -12,7 +12,7 @@ from midframe.video.images.animation import loop_count
 from midframe.video.images.gif import GifWriter
 from midframe.video.images.webp_writer import WebpWriter
 from midframe.video.images.writer import ImageWriter
-from midframe.video.images.y4m import Y4mFormat, Y4mWriter
+from midframe.video.images.y4m import Y4mHeader, Y4mWriter
 from midframe.video.remuxer import Remuxer
 from midframe.video.sink import Sink
 from midframe.video.writer import FilmWriter
@@ -30,7 +30,7 @@ def open_sink(plan: Plan, settings: Settings) -> Sink:
         case "webp":
             return WebpWriter(target, width=width, height=height, plays=_loop_count(plan), overwrite=overwrite)
         case "y4m":
-            y4m = Y4mFormat(layout, colour, width, height, rate=output.rate, aspect=output.aspect)
+            y4m = Y4mHeader(layout, colour, width, height, rate=output.rate, aspect=output.aspect)
             return Y4mWriter(target, y4m, overwrite=overwrite)
         case "ffmpeg":
             remuxer = Remuxer(plan.film, plan.streams, plan.container, plan.timeline)

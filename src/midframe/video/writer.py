@@ -90,24 +90,24 @@ class FilmWriter:
     """Encodes frames into a film file; a `Sink`. Not safe for use from several threads at once.
 
     `index` is the number of the film's stream in the file. `ticks` are the times of the frames written so far, in units
-    of `form.time_base`. Every failure to write raises `OutputError`; `check_output_format` tells beforehand whether
+    of `format.time_base`. Every failure to write raises `OutputError`; `check_output_format` tells beforehand whether
     encoder and container work together.
     """
 
-    def __init__(self, target: str, form: OutputFormat, remuxer: Remuxer, *, overwrite: bool = False) -> None:
+    def __init__(self, target: str, output_format: OutputFormat, remuxer: Remuxer, *, overwrite: bool = False) -> None:
         """Open the output. The remuxer supplies the packets of the other streams; the writer closes it."""
         self.part = part_path(target)
         self.target = target
-        self.form = form
+        self.format = output_format
         self.remuxer = remuxer
         self.overwrite = overwrite
         self.ticks = array("q")
         self._output: av.container.OutputContainer | None = None
         os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 reports to standard error
         try:
-            options = _muxer_options(form, remuxer)
-            self._output = av.open(str(self.part), "w", format=form.container.name, options=options)
-            self._stream = _add_film_stream(self._output, form)
+            options = _muxer_options(output_format, remuxer)
+            self._output = av.open(str(self.part), "w", format=output_format.container.name, options=options)
+            self._stream = _add_film_stream(self._output, output_format)
             self.index = self._stream.index
             remuxer.add_streams(self._output)
             self._output.start_encoding()
@@ -118,14 +118,19 @@ class FilmWriter:
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write the packets of the other streams up to its time."""
         assert self._output is not None
-        form = self.form
-        tick = round(frame.time / form.time_base)
-        picture = frame_of(_padded(frame.planes, form), form.layout, form.encoder.pixel_format)
+        output_format = self.format
+        tick = round(frame.time / output_format.time_base)
+        picture = frame_of(
+            _padded(frame.planes, output_format), output_format.layout, output_format.encoder.pixel_format
+        )
         picture.pts = tick
-        picture.time_base = form.time_base
-        picture.duration = round((frame.duration or 0) / form.time_base)
-        picture.colorspace, picture.color_range = form.colour.tags.matrix, form.colour.tags.range
-        picture.color_primaries, picture.color_trc = form.colour.tags.primaries, form.colour.tags.transfer
+        picture.time_base = output_format.time_base
+        picture.duration = round((frame.duration or 0) / output_format.time_base)
+        picture.colorspace, picture.color_range = output_format.colour.tags.matrix, output_format.colour.tags.range
+        picture.color_primaries, picture.color_trc = (
+            output_format.colour.tags.primaries,
+            output_format.colour.tags.transfer,
+        )
         try:
             self._output.mux(self._stream.encode(picture))
             self.remuxer.advance(self._output, frame.time)
@@ -165,24 +170,27 @@ class FilmWriter:
         return error
 
 
-def check_output_format(form: OutputFormat) -> None:
+def check_output_format(output_format: OutputFormat) -> None:
     """Raise `SettingError` if the encoder refuses its settings or the container the encoder, tried in memory."""
-    name, context = form.encoder.name, None
+    name, context = output_format.encoder.name, None
     with contextlib.ExitStack() as stack:
-        output = av.open(io.BytesIO(), "w", format=form.container.name)
+        output = av.open(io.BytesIO(), "w", format=output_format.container.name)
         stack.callback(_close_quietly, output)
-        log = stack.enter_context(DamageLog({name, form.container.name}))
+        log = stack.enter_context(DamageLog({name, output_format.container.name}))
         try:
-            context = _add_film_stream(output, form).codec_context
+            context = _add_film_stream(output, output_format).codec_context
             output.start_encoding()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if context is not None and not context.is_open:
                 reason = next(iter(log.messages), None) or getattr(error, "strerror", None) or str(error)
-                raise SettingError(_why_not_opened(form.encoder, reason, isinstance(error, PermissionError))) from None
-            suitable = " ".join(suitable_encoders(form.container, form.layout))
+                raise SettingError(
+                    _why_not_opened(output_format.encoder, reason, isinstance(error, PermissionError))
+                ) from None
+            container = output_format.container
+            suitable = " ".join(suitable_encoders(container, output_format.layout))
             raise SettingError(
-                f"{form.container.spoken_name} does not hold what {name} makes; give one of the encoders {suitable}"
-                + ("" if form.container.encoders is None else ", or write an .mkv")
+                f"{container.spoken_name} does not hold what {name} makes; give one of the encoders {suitable}"
+                + ("" if container.encoders is None else ", or write an .mkv")
             ) from None
 
 
@@ -200,38 +208,40 @@ def _why_not_opened(encoder: Encoder, reason: str, forbidden: bool) -> str:
     return f"the encoder {encoder.name} refused its settings ({options}): {reason}"
 
 
-def _add_film_stream(output: av.container.OutputContainer, form: OutputFormat) -> av.VideoStream:
+def _add_film_stream(output: av.container.OutputContainer, output_format: OutputFormat) -> av.VideoStream:
     """Add the film's own video stream, the global metadata and the chapters to an output."""
-    stream = output.add_stream(form.encoder.name, rate=form.rate, options=dict(form.encoder.options))
+    stream = output.add_stream(
+        output_format.encoder.name, rate=output_format.rate, options=dict(output_format.encoder.options)
+    )
     assert isinstance(stream, av.VideoStream)
     context = stream.codec_context
-    context.width, context.height = form.width, form.height
-    context.pix_fmt = form.encoder.pixel_format
-    context.time_base = stream.time_base = form.time_base
+    context.width, context.height = output_format.width, output_format.height
+    context.pix_fmt = output_format.encoder.pixel_format
+    context.time_base = stream.time_base = output_format.time_base
     context.flags |= int(av.codec.context.Flags.frame_duration)
-    context.colorspace, context.color_range = form.colour.tags.matrix, form.colour.tags.range
-    context.color_primaries, context.color_trc = form.colour.tags.primaries, form.colour.tags.transfer
-    if form.aspect is not None:
-        context.sample_aspect_ratio = form.aspect
-    if form.display_matrix is not None:
-        stream.set_display_matrix(form.display_matrix)
-    if form.encoder.name in form.container.codec_tags:
-        context.codec_tag = form.container.codec_tags[form.encoder.name]
-    stream.metadata.update(form.stream_metadata)
-    stream.disposition = av.stream.Disposition(form.disposition)
+    context.colorspace, context.color_range = output_format.colour.tags.matrix, output_format.colour.tags.range
+    context.color_primaries, context.color_trc = output_format.colour.tags.primaries, output_format.colour.tags.transfer
+    if output_format.aspect is not None:
+        context.sample_aspect_ratio = output_format.aspect
+    if output_format.display_matrix is not None:
+        stream.set_display_matrix(output_format.display_matrix)
+    if output_format.encoder.name in output_format.container.codec_tags:
+        context.codec_tag = output_format.container.codec_tags[output_format.encoder.name]
+    stream.metadata.update(output_format.stream_metadata)
+    stream.disposition = av.stream.Disposition(output_format.disposition)
     stream.thread_type = "AUTO"
-    output.metadata.update(form.metadata)
-    if form.chapters:
-        output.set_chapters([cast("Chapter", chapter) for chapter in form.chapters])
+    output.metadata.update(output_format.metadata)
+    if output_format.chapters:
+        output.set_chapters([cast("Chapter", chapter) for chapter in output_format.chapters])
     return stream
 
 
-def _muxer_options(form: OutputFormat, remuxer: Remuxer) -> dict[str, str]:
+def _muxer_options(output_format: OutputFormat, remuxer: Remuxer) -> dict[str, str]:
     """Return the muxer options with which a container keeps times exact and metadata complete."""
-    options = dict(form.container.muxer_options)
-    if form.container.movie_timescale:
-        options["movie_timescale"] = str(_movie_timescale(form.time_base, remuxer.time_bases()))
-    if has_custom_keys(form.metadata, form.container) and not includes_cover_art(remuxer.plans):
+    options = dict(output_format.container.muxer_options)
+    if output_format.container.movie_timescale:
+        options["movie_timescale"] = str(_movie_timescale(output_format.time_base, remuxer.time_bases()))
+    if has_custom_keys(output_format.metadata, output_format.container) and not includes_cover_art(remuxer.plans):
         options["movflags"] = "use_metadata_tags"
     return options
 
@@ -247,9 +257,9 @@ def _movie_timescale(film_base: Fraction, other_bases: Sequence[Fraction]) -> in
     return scale
 
 
-def _padded(planes: Sequence[Plane], form: OutputFormat) -> Sequence[Plane]:
+def _padded(planes: Sequence[Plane], output_format: OutputFormat) -> Sequence[Plane]:
     """Return planes `[h, w]` of the encoded size; the last column and row are repeated."""
-    sizes = form.layout.sizes(form.width, form.height)
+    sizes = output_format.layout.sizes(output_format.width, output_format.height)
     if all(plane.shape == size for plane, size in zip(planes, sizes, strict=True)):
         return planes
     return [

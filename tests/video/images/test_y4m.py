@@ -20,7 +20,7 @@ import pytest
 from midframe.errors import OutputError, SettingError
 from midframe.video.colour import Colour
 from midframe.video.frame import Frame, Layout
-from midframe.video.images.y4m import Y4mFormat, Y4mWriter, decode_frames, frame_times, y4m_layout
+from midframe.video.images.y4m import Y4mHeader, Y4mWriter, decode_frames, frame_times, y4m_layout
 from midframe.video.pixels import planes_of
 
 RATE = Fraction(48000, 1001)
@@ -46,7 +46,7 @@ def write(
     aspect: Fraction | None = None,
     overwrite: bool = False,
 ) -> Y4mWriter:
-    form = Y4mFormat(frames[0].layout, colour, frames[0].width, frames[0].height, RATE, aspect)
+    form = Y4mHeader(frames[0].layout, colour, frames[0].width, frames[0].height, RATE, aspect)
     writer = Y4mWriter(str(target), form, overwrite=overwrite)
     for each in frames:
         writer.write(each)
@@ -88,7 +88,7 @@ def test_layout_without_a_name_gets_a_larger_one() -> None:
 
 def test_writer_refuses_a_layout_without_a_name(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="y4m has no name for RGB"):
-        Y4mWriter(str(tmp_path / "a.y4m"), Y4mFormat(Layout("rgb", 8), LEFT, 37, 21, RATE))
+        Y4mWriter(str(tmp_path / "a.y4m"), Y4mHeader(Layout("rgb", 8), LEFT, 37, 21, RATE))
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -172,7 +172,7 @@ class FullDisk(io.BytesIO):
 
 
 def test_full_disk_is_an_output_error(tmp_path: Path) -> None:
-    writer = Y4mWriter(str(tmp_path / "a.y4m"), Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
+    writer = Y4mWriter(str(tmp_path / "a.y4m"), Y4mHeader(Layout("gray", 8), LEFT, 37, 21, RATE))
     writer.file.close()
     writer.file = FullDisk()
     with pytest.raises(OutputError, match=r"a\.y4m cannot be written: no space left on the disk$"):
@@ -211,7 +211,7 @@ def test_film_is_written_to_standard_output(pipe: tuple[int, TextIO]) -> None:
 
 
 def test_closed_pipe_is_an_output_error(pipe: tuple[int, TextIO]) -> None:
-    writer = Y4mWriter("-", Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
+    writer = Y4mWriter("-", Y4mHeader(Layout("gray", 8), LEFT, 37, 21, RATE))
     writer.write(noisy_frame(Layout("gray", 8)))
     os.close(pipe[0])
     with pytest.raises(OutputError, match=r"^standard output cannot be written: the program that read it has ended$"):
@@ -226,7 +226,7 @@ def test_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(controller), os.fdopen(terminal_end, "w") as terminal:
         monkeypatch.setattr("midframe.video.images.y4m.sys", SimpleNamespace(stdout=terminal))
         with pytest.raises(SettingError, match="not for a terminal"):
-            Y4mWriter("-", Y4mFormat(Layout("gray", 8), LEFT, 37, 21, RATE))
+            Y4mWriter("-", Y4mHeader(Layout("gray", 8), LEFT, 37, 21, RATE))
 
 
 def test_frame_of_another_layout_is_a_value_error(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ DEFAULT_DURATION = Fraction(1, 25)
 
 
 @dataclass(frozen=True)
-class AnimationFormat:
+class AnimationEncoding:
     """How an animation is encoded."""
 
     container: str
@@ -61,7 +61,7 @@ class AnimationWriter:
     """
 
     def __init__(
-        self, target: str, form: AnimationFormat, size: tuple[int, int], *, loop_option: str, overwrite: bool
+        self, target: str, encoding: AnimationEncoding, size: tuple[int, int], *, loop_option: str, overwrite: bool
     ) -> None:
         """Open the output.
 
@@ -70,17 +70,17 @@ class AnimationWriter:
         check_target(target, overwrite)
         self.part = part_path(target)
         self._target, self._overwrite = target, overwrite
-        self._form, self._size = form, size
+        self._encoding, self._size = encoding, size
         self._first_time: Fraction | None = None
         self._committed = False
         self._output: av.container.OutputContainer | None = None
         try:
-            self._output = av.open(str(self.part), "w", format=form.container, options={"loop": loop_option})
-            stream = self._output.add_stream(form.encoder, options=dict(form.options))
+            self._output = av.open(str(self.part), "w", format=encoding.container, options={"loop": loop_option})
+            stream = self._output.add_stream(encoding.encoder, options=dict(encoding.options))
             assert isinstance(stream, av.VideoStream)
             stream.codec_context.width, stream.codec_context.height = size
-            stream.codec_context.pix_fmt = form.pixel_format
-            stream.codec_context.time_base = stream.time_base = form.tick
+            stream.codec_context.pix_fmt = encoding.pixel_format
+            stream.codec_context.time_base = stream.time_base = encoding.tick
             self._output.start_encoding()
         except (av.error.FFmpegError, OSError) as error:
             self.abort()
@@ -97,11 +97,11 @@ class AnimationWriter:
         end = start + (frame.duration if frame.duration is not None else DEFAULT_DURATION)
         picture = self.to_picture(frame)
         picture.pts = self._to_ticks(start)
-        picture.time_base = self._form.tick
+        picture.time_base = self._encoding.tick
         duration = self._to_ticks(end) - picture.pts
-        if duration < self._form.shortest:
+        if duration < self._encoding.shortest:
             raise OutputError(
-                f"{self._target}: the frame at {float(frame.time):.3f} s is too short; {self._form.advice}"
+                f"{self._target}: the frame at {float(frame.time):.3f} s is too short; {self._encoding.advice}"
             )
         try:
             packets = self._stream.encode(picture)
@@ -140,7 +140,7 @@ class AnimationWriter:
             self.part.unlink(missing_ok=True)
 
     def _to_ticks(self, time: Fraction) -> int:
-        return floor(time / self._form.tick + Fraction(1, 2))
+        return floor(time / self._encoding.tick + Fraction(1, 2))
 
 
 def loop_count(path: str | Path) -> int | None:

@@ -10,7 +10,7 @@ import av
 
 from midframe.errors import OutputError
 from midframe.video.frame import Frame
-from midframe.video.images.animation import ANIMATION_LAYOUT, AnimationFormat, AnimationWriter
+from midframe.video.images.animation import ANIMATION_LAYOUT, AnimationEncoding, AnimationWriter
 from midframe.video.images.webp_file import decode_webp_frame, open_webp, parse_webp
 from midframe.video.pixels import frame_of
 
@@ -20,7 +20,7 @@ MAX_WEBP_SIDE = 16383
 LOSSLESS_WEBP_OPTIONS = {"lossless": "1", "compression_level": "1", "quality": "20"}
 """Options of libwebp for lossless pictures. Level and quality, which here means effort, are low for speed."""
 
-_FORMAT = AnimationFormat(
+_ENCODING = AnimationEncoding(
     container="webp",
     encoder="libwebp",
     pixel_format="bgra",
@@ -43,11 +43,11 @@ class WebpWriter(AnimationWriter):
             raise OutputError(
                 f"{target}: WebP cannot hold a picture of {width}x{height}; at most {MAX_WEBP_SIDE} pixels a side"
             )
-        super().__init__(target, _FORMAT, (width, height), loop_option=str(plays), overwrite=overwrite)
+        super().__init__(target, _ENCODING, (width, height), loop_option=str(plays), overwrite=overwrite)
 
     def to_picture(self, frame: Frame) -> av.VideoFrame:
         """Return a frame as opaque BGRA."""
-        return frame_of(frame.planes, frame.layout, _FORMAT.pixel_format)
+        return frame_of(frame.planes, frame.layout, _ENCODING.pixel_format)
 
 
 def frame_times(path: Path) -> list[Fraction]:

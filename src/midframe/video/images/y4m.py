@@ -26,7 +26,7 @@ FRAME_HEADER = b"FRAME\n"
 
 
 @dataclass(frozen=True)
-class Y4mFormat:
+class Y4mHeader:
     """The contents of a y4m header."""
 
     layout: Layout
@@ -53,16 +53,16 @@ class Y4mWriter:
     a terminal.
     """
 
-    def __init__(self, target: str, form: Y4mFormat, *, overwrite: bool = False) -> None:
+    def __init__(self, target: str, header: Y4mHeader, *, overwrite: bool = False) -> None:
         """Open the output and write the header."""
         self.part: Path | None = None
         self._target = "standard output" if target == "-" else target
-        self._form = form
+        self._header = header
         self._overwrite = overwrite
         self._committed = False
-        storable = y4m_layout(form.layout)
-        if storable != form.layout:
-            raise SettingError(f"y4m has no name for {form.layout.describe()}; it holds {storable.describe()}")
+        storable = y4m_layout(header.layout)
+        if storable != header.layout:
+            raise SettingError(f"y4m has no name for {header.layout.describe()}; it holds {storable.describe()}")
         if target == "-":
             self.file = _open_standard_output()
         else:
@@ -73,19 +73,19 @@ class Y4mWriter:
             except OSError as error:
                 raise write_error(target, error) from None
         try:
-            self._write_all(_stream_header(form))
+            self._write_all(_stream_header(header))
         except OutputError:
             self.abort()
             raise
 
     def write(self, frame: Frame) -> None:
         """Write one frame, whose own time is ignored."""
-        form = self._form
-        if frame.layout != form.layout or (frame.width, frame.height) != (form.width, form.height):
-            raise ValueError(f"the frames are {form.layout.describe()}, not {frame.layout.describe()}")
+        header = self._header
+        if frame.layout != header.layout or (frame.width, frame.height) != (header.width, header.height):
+            raise ValueError(f"the frames are {header.layout.describe()}, not {frame.layout.describe()}")
         self._write_all(FRAME_HEADER)
         for plane in frame.planes:
-            samples = np.ascontiguousarray(plane, "u1" if form.layout.depth == 8 else "<u2")
+            samples = np.ascontiguousarray(plane, "u1" if header.layout.depth == 8 else "<u2")
             self._write_all(samples.reshape(-1).view(np.uint8).data)
 
     def finish(self) -> None:
@@ -176,12 +176,12 @@ _SUBSAMPLING_NAMES = {(1, 1): "420", (1, 0): "422", (0, 0): "444"}
 """The chroma subsampling in the tag C, by the logarithms of horizontal and vertical subsampling."""
 
 
-def _stream_header(form: Y4mFormat) -> bytes:
-    aspect = f"{form.aspect.numerator}:{form.aspect.denominator}" if form.aspect else "1:1"
-    value_range = "FULL" if form.colour.full_range else "LIMITED"
+def _stream_header(header: Y4mHeader) -> bytes:
+    aspect = f"{header.aspect.numerator}:{header.aspect.denominator}" if header.aspect else "1:1"
+    value_range = "FULL" if header.colour.full_range else "LIMITED"
     words = (
-        f"YUV4MPEG2 W{form.width} H{form.height} F{form.rate.numerator}:{form.rate.denominator} Ip A{aspect} "
-        f"C{_layout_tag(form.layout, form.colour)} XCOLORRANGE={value_range}\n"
+        f"YUV4MPEG2 W{header.width} H{header.height} F{header.rate.numerator}:{header.rate.denominator} Ip A{aspect} "
+        f"C{_layout_tag(header.layout, header.colour)} XCOLORRANGE={value_range}\n"
     )
     return words.encode()
 
