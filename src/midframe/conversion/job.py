@@ -137,7 +137,7 @@ class _Job:
 
     def dry_run(self) -> Summary:
         """Return the plan, with the names of the network and device that would be used."""
-        self._make_renderer()
+        self.render_warnings = self._make_renderer().warnings(self.plan.timeline)
         return self._summarise(dry_run=True)
 
     def run(self) -> Summary:
@@ -169,7 +169,7 @@ class _Job:
         with renderer.threads():
             for pair in pairs:
                 yield from renderer.frames(pair, self.counts)
-        self.render_warnings += renderer.notes()
+        self.render_warnings = renderer.warnings(self.plan.timeline)
 
     def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
         """Stage 4: write the frames. The output is opened at the first one, so an unreadable film leaves no trace."""
@@ -196,7 +196,6 @@ class _Job:
         film, output = self.plan.film, self.plan.format
         renderer = Renderer(self.settings, film.layout, film.colour, (output.layout, output.colour))
         self.names = renderer.names
-        self.render_warnings += renderer.warnings(self.plan.timeline)
         return renderer
 
     def _is_stopped(self) -> bool:

@@ -73,15 +73,8 @@ class Renderer:
         finally:
             torch.set_num_threads(before)
 
-    def notes(self) -> list[str]:
-        """Return warnings about what happened while frames were rendered."""
-        tiles = self.synthesiser.tiles
-        if tiles == 1:
-            return []
-        return [f"the memory of {self.device} did not suffice for whole pictures: they were made in {tiles} tiles"]
-
     def warnings(self, timeline: Timeline) -> list[str]:
-        """Return warnings, known before any frame is rendered, about the interpolated frames of this timeline."""
+        """Return warnings about the interpolated frames of this timeline, as far as they have been rendered."""
         name, warnings = self.names["network"], []
         if self.network.is_untrained_average:
             reason = "moves nothing" if name == "average" else "is untrained"
@@ -90,6 +83,11 @@ class Renderer:
             warnings.append(
                 f"{name} makes only the middle of two frames: other times come from {RECURSION_DEPTH} steps of "
                 "it, the nearest eighth is taken"
+            )
+        tiles = self.synthesiser.tiles
+        if tiles > 1:
+            warnings.append(
+                f"the memory of {self.device} did not suffice for whole pictures: they were made in {tiles} tiles"
             )
         return warnings
 
