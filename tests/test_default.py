@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 import midframe
-from converted import at_rate, divided
+from converted import interpolated_times, times_at_rate
 from films import DecodedFrame, Film, picture, planes, read_frames
 from midframe.networks import read_info
 from midframe.networks.base import InterpolationNetwork
@@ -139,14 +139,14 @@ def test_a_film_of_known_motion(film: Film, factor: int, film_factory: Callable[
     summary = midframe.convert(film_factory(film, ".mkv"), tmp_path / "out.mkv", factor=factor, encoder="ffv1")
     assert summary.counts.interpolated == 2 * (factor - 1)
     assert not [said for said in summary.warnings if "average" in said]
-    check(film, tmp_path / "out.mkv", divided(film.frame_times, factor))
+    check(film, tmp_path / "out.mkv", interpolated_times(film.frame_times, factor))
 
 
 def test_a_film_at_another_rate(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     """60 from 25: the made frames lie at 5/12 and 10/12, then at 1/4 and 2/3 between source frames."""
     film = replace(TEXTURE, rate=Fraction(25))
     midframe.convert(film_factory(film, ".mkv"), tmp_path / "out.mp4", fps=Fraction(60), crf=0)
-    times = at_rate(film.frame_times, film.duration, Fraction(60))
+    times = times_at_rate(film.frame_times, film.duration, Fraction(60))
     found = read_frames(tmp_path / "out.mp4")
     assert len(found) == len(times) == 8
     for frame, time in zip(found[1:5], times[1:5], strict=True):

@@ -23,7 +23,7 @@ import midframe.cli
 from films import AudioTrack, Chapter, Film, SubtitleTrack, read_times, truncated, undecodable
 from midframe.errors import InputError
 from midframe.video.reader import ReadReport, read_pipe
-from process import Command, environment, one_line, one_object, run, start
+from process import InProcessCommand, environment, expect_one_line, parse_json_object, run_midframe, start_midframe
 
 QUICK = ("--network", "average", "--no-cuts")
 
@@ -50,9 +50,11 @@ def test_a_conversion_told_to_machines(film_factory: Callable[..., Path], tmp_pa
         ".mkv",
     )
     out = tmp_path / "out.mkv"
-    result = run("convert", film, out, "--json", "--json-file", tmp_path / "out.json", "--encoder", "ffv1", *QUICK)
+    result = run_midframe(
+        "convert", film, out, "--json", "--json-file", tmp_path / "out.json", "--encoder", "ffv1", *QUICK
+    )
     assert result.returncode == 0, result.stderr
-    data = valid(one_object(result.stdout))
+    data = valid(parse_json_object(result.stdout))
     assert data == json.loads((tmp_path / "out.json").read_text())
     assert data["complete"] is True
     assert data["frames"]["written"] == 47 == len(read_times(out))
@@ -81,7 +83,7 @@ def test_json_of_other_kinds(film_factory: Callable[..., Path], tmp_path: Path) 
     valid(quick(film, tmp_path / "e.mkv", fps=Fraction(60000, 1001)).json())
 
 
-def test_one_picture_told_to_machines(here: Command, tmp_path: Path) -> None:
+def test_one_picture_told_to_machines(run_in_process: InProcessCommand, tmp_path: Path) -> None:
     for name, level in (("a.png", 0), ("b.png", 200)):
         Image.fromarray(np.full((48, 64, 3), level, np.uint8)).save(tmp_path / name)
     arguments = [
@@ -93,15 +95,15 @@ def test_one_picture_told_to_machines(here: Command, tmp_path: Path) -> None:
         "average",
         "--json",
     ]
-    result = here(*arguments)
+    result = run_in_process(*arguments)
     assert result.returncode == 0, result.stderr
-    data = valid(one_object(result.stdout), "frame")
+    data = valid(parse_json_object(result.stdout), "frame")
     assert data["time"] == "1/2"
     assert abs(int(np.asarray(Image.open(tmp_path / "out.png"))[0, 0, 0]) - 100) <= 1
-    result = here(*arguments)
+    result = run_in_process(*arguments)
     assert result.returncode == 4
-    assert valid(one_object(result.stdout), "frame")["error"]["code"] == "output"
-    assert "--overwrite" in one_line(result.stderr)
+    assert valid(parse_json_object(result.stdout), "frame")["error"]["code"] == "output"
+    assert "--overwrite" in expect_one_line(result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_one_picture_told_to_machines(here: Command, tmp_path: Path) -> None:
     ],
 )
 def test_exit_codes(
-    here: Command,
+    run_in_process: InProcessCommand,
     arguments: list[str],
     code: int,
     words: str,
@@ -134,48 +136,52 @@ def test_exit_codes(
     """The documented code, one line on standard error, one valid object on standard output, and nothing written."""
     (tmp_path / "film.mp4").write_bytes(film_factory(Film(frames=4)).read_bytes())
     monkeypatch.chdir(tmp_path)
-    result = here(*arguments, "--json", "--quiet")
+    result = run_in_process(*arguments, "--json", "--quiet")
     assert result.returncode == code
     out, err = result.stdout, result.stderr
-    assert words in one_line(err)
-    data = valid(one_object(out), "frame" if arguments[0] == "frame" else "convert")
+    assert words in expect_one_line(err)
+    data = valid(parse_json_object(out), "frame" if arguments[0] == "frame" else "convert")
     assert data["error"]["exit_code"] == code
-    assert data["error"]["message"] in one_line(err)
+    assert data["error"]["message"] in expect_one_line(err)
     assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
 
 
 def test_an_exit_code_of_the_process(tmp_path: Path) -> None:
-    result = run("convert", "missing.mp4", "out.mp4", "--json", cwd=tmp_path)
+    result = run_midframe("convert", "missing.mp4", "out.mp4", "--json", cwd=tmp_path)
     assert result.returncode == 3
-    assert "missing.mp4 does not exist" in one_line(result.stderr)
-    assert valid(one_object(result.stdout))["error"]["exit_code"] == 3
+    assert "missing.mp4 does not exist" in expect_one_line(result.stderr)
+    assert valid(parse_json_object(result.stdout))["error"]["exit_code"] == 3
 
 
-def test_json_file_that_cannot_be(here: Command, film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_json_file_that_cannot_be(
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
     """Found out before the work, not after it."""
-    result = here("convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json")
+    result = run_in_process(
+        "convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json"
+    )
     assert result.returncode == 4
-    assert "JSON" in one_line(result.stderr)
+    assert "JSON" in expect_one_line(result.stderr)
     assert not list(tmp_path.iterdir())
 
 
 def test_frames_on_standard_output(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = film_factory(Film(frames=4))
     told = tmp_path / "told.json"
-    result = run("convert", film, "-", "--json-file", told, *QUICK, text=False)
+    result = run_midframe("convert", film, "-", "--json-file", told, *QUICK, text=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(b"YUV4MPEG2 W160 H96 F48:1 ")
     assert result.stdout.count(b"FRAME\n") == 7
     assert valid(json.loads(told.read_text()))["output"]["path"] == "-"
-    refused = run("convert", film, "-", "--json", *QUICK)
+    refused = run_midframe("convert", film, "-", "--json", *QUICK)
     assert refused.returncode == 2
     assert refused.stdout == ""
-    assert "--json-file" in one_line(refused.stderr)
+    assert "--json-file" in expect_one_line(refused.stderr)
 
 
 def test_from_pipe_to_pipe(film_factory: Callable[..., Path]) -> None:
-    first = start("convert", film_factory(Film(frames=4)), "-", "--quiet", *QUICK, stderr=subprocess.DEVNULL)
-    second = run("convert", "-", "-", "--quiet", *QUICK, stdin=first.stdout, text=False)
+    first = start_midframe("convert", film_factory(Film(frames=4)), "-", "--quiet", *QUICK, stderr=subprocess.DEVNULL)
+    second = run_midframe("convert", "-", "-", "--quiet", *QUICK, stdin=first.stdout, text=False)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count(b"FRAME\n") == 13
     assert first.wait() == 0
@@ -207,39 +213,41 @@ def test_a_pipe_that_ends_within_a_frame(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away(film_factory: Callable[..., Path]) -> None:
     film = film_factory(Film(width=320, height=192, frames=48, scene="noise"))
-    process = start("convert", film, "-", "--quiet", *QUICK, text=False)
+    process = start_midframe("convert", film, "-", "--quiet", *QUICK, text=False)
     assert process.stdout is not None
     assert process.stdout.read(10).startswith(b"YUV4MPEG2")
     process.stdout.close()
     assert process.stderr is not None
     error = process.stderr.read()
     assert process.wait(30) == 4
-    assert "has ended" in one_line(error.decode())
+    assert "has ended" in expect_one_line(error.decode())
 
 
 def test_standard_output_that_is_closed(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     """The film is there, but who asked for the JSON did not get it."""
-    process = start("convert", film_factory(Film(frames=4)), tmp_path / "out.mkv", "--json", "--quiet", *QUICK)
+    process = start_midframe("convert", film_factory(Film(frames=4)), tmp_path / "out.mkv", "--json", "--quiet", *QUICK)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
     error = process.stderr.read()
     assert process.wait(30) == 4
-    assert "JSON" in one_line(error)
+    assert "JSON" in expect_one_line(error)
 
 
-def test_quiet_says_nothing(here: Command, film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    result = here("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
+def test_quiet_says_nothing(
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    result = run_in_process("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_progress_in_plain_lines(
-    here: Command, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where standard error is no terminal: whole lines with frames, speed and time left, no control characters."""
     monkeypatch.setattr("midframe.cli.progress.LINE_INTERVAL", 0.0)
     film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
-    result = here("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
+    result = run_in_process("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "a second, " in line or "left" in line]
     assert any(line.startswith("midframe: convert: ") and " of 185 frames, " in line for line in lines)
@@ -250,7 +258,7 @@ def test_progress_in_plain_lines(
 def test_a_bar_on_a_terminal(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     pty = pytest.importorskip("pty", reason="needs pseudo terminals")
     ours, theirs = pty.openpty()
-    process = start(
+    process = start_midframe(
         "convert",
         film_factory(Film(width=320, height=192, frames=24, scene="noise")),
         tmp_path / "out.mp4",
@@ -277,10 +285,10 @@ def test_a_bar_on_a_terminal(film_factory: Callable[..., Path], tmp_path: Path) 
 
 
 def test_dry_run_tells_a_person_what_would_come(
-    here: Command, film_factory: Callable[..., Path], tmp_path: Path
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path
 ) -> None:
     film = film_factory(Film(audio=(AudioTrack(language="deu"),), rotation=90))
-    result = here("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
+    result = run_in_process("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
     assert result.returncode == 0
     for words in ("24 frames from 0.000 s", "60 frames", "60.000 a second", "libx264 (crf 18, preset medium)", "copy"):
         assert words in result.stdout
@@ -291,12 +299,12 @@ def test_dry_run_tells_a_person_what_would_come(
 
 
 def test_help_version_and_completion() -> None:
-    assert run("--version").stdout == f"midframe {midframe.__version__}\n"
-    bare = run()
+    assert run_midframe("--version").stdout == f"midframe {midframe.__version__}\n"
+    bare = run_midframe()
     assert bare.returncode == 0
-    assert bare.stdout == run("--help").stdout
+    assert bare.stdout == run_midframe("--help").stdout
     assert "convert" in bare.stdout
-    shown = run("convert", "--help").stdout
+    shown = run_midframe("convert", "--help").stdout
     assert "midframe convert holiday.mp4 smooth.mp4" in shown
     for option in ("--factor", "--fps", "--slow-motion", "--keep-going", "--overwrite", "--json", "--dry-run"):
         assert option in shown
@@ -342,9 +350,11 @@ def test_import_needs_none_of_the_heavy_ones() -> None:
 def test_frames_are_made_without_halide_and_triton(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     patch = BLOCKED.format(names=("halide", "triton"))
     film = film_factory(Film(64, 48, frames=2))
-    result = run("convert", film, tmp_path / "out.mkv", "--encoder", "ffv1", "--device", "cpu", "--json", patch=patch)
+    result = run_midframe(
+        "convert", film, tmp_path / "out.mkv", "--encoder", "ffv1", "--device", "cpu", "--json", patch=patch
+    )
     assert result.returncode == 0, result.stderr
-    told = one_object(result.stdout)
+    told = parse_json_object(result.stdout)
     assert (told["network"], told["backend"]) == ("guided", "torch")
     assert len(read_times(tmp_path / "out.mkv")) == 3
 

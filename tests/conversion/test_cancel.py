@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import midframe
-from converted import quick
+from converted import convert_quickly
 from films import AudioTrack, Film, bit_flips, read_planes
 from midframe.conversion import Progress
 from midframe.errors import Cancelled, MidframeError, OutputError
@@ -51,7 +51,7 @@ def test_the_token_stops_it(
 
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        quick(
+        convert_quickly(
             film_factory(LONG),
             tmp_path / "out.mp4",
             factor=64 if stage == "convert" else 2,
@@ -67,7 +67,7 @@ def test_a_token_that_is_set_already(film_factory: Callable[..., Path], tmp_path
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
-        quick(film_factory(LONG), tmp_path / "out.mkv", cancel=cancel)
+        convert_quickly(film_factory(LONG), tmp_path / "out.mkv", cancel=cancel)
     assert soon_none()
     assert not list(tmp_path.iterdir())
 
@@ -83,7 +83,7 @@ def test_an_error_in_the_callers_thread(
             raise error
 
     with pytest.raises(error if isinstance(error, type) else type(error)):
-        quick(film_factory(LONG), tmp_path / "out.mp4", factor=32, progress=progress)
+        convert_quickly(film_factory(LONG), tmp_path / "out.mp4", factor=32, progress=progress)
     assert soon_none()
     assert not list(tmp_path.iterdir())
 
@@ -109,18 +109,18 @@ def test_an_encoder_that_cannot_be_interrupted(
     threading.Thread(target=lambda: (busy.wait(20), cancel.set())).start()
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        quick(film, out, cancel=cancel)
+        convert_quickly(film, out, cancel=cancel)
     assert time.monotonic() - began < 10
     assert threads()
     assert not list(tmp_path.iterdir())
     with pytest.raises(OutputError, match="another conversion"):
-        quick(film, out)
+        convert_quickly(film, out)
     release.set()
     assert soon_none()
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(FilmWriter, "write", write)
     time.sleep(0.1)
-    assert quick(film, out).complete
+    assert convert_quickly(film, out).complete
 
 
 def test_several_at_once(film_factory: Callable[..., Path], tmp_path: Path) -> None:
@@ -128,13 +128,13 @@ def test_several_at_once(film_factory: Callable[..., Path], tmp_path: Path) -> N
     films = [film_factory(Film(frames=10, speed=(k, 1), audio=(AudioTrack(),))) for k in range(3)]
     alone = []
     for k, film in enumerate(films):
-        quick(film, tmp_path / f"alone{k}.mkv")
+        convert_quickly(film, tmp_path / f"alone{k}.mkv")
         alone.append(read_planes(tmp_path / f"alone{k}.mkv"))
     broken = bit_flips(films[0], 60, 1, tmp_path / "broken.mp4", first=0.2)
 
     def one(k: int) -> object:
         try:
-            return quick([*films, broken][k], tmp_path / f"together{k}.mkv")
+            return convert_quickly([*films, broken][k], tmp_path / f"together{k}.mkv")
         except MidframeError as error:
             return error
 
@@ -156,17 +156,17 @@ def test_two_to_one_target(film_factory: Callable[..., Path], tmp_path: Path) ->
     def progress(now: Progress) -> None:
         if now.written and not refusals:
             with pytest.raises(OutputError, match="another conversion"):
-                quick(film, out)
+                convert_quickly(film, out)
             refusals.append(now)
 
-    summary = quick(film, out, factor=8, progress=progress)
+    summary = convert_quickly(film, out, factor=8, progress=progress)
     assert refusals
     assert summary.complete
 
 
 def test_progress(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     seen: list[Progress] = []
-    summary = quick(film_factory(LONG), tmp_path / "out.mkv", factor=8, progress=seen.append)
+    summary = convert_quickly(film_factory(LONG), tmp_path / "out.mkv", factor=8, progress=seen.append)
     written = [now.written for now in seen]
     assert written == sorted(written)
     assert written[-1] == summary.counts.written == 47 * 8 + 1
@@ -185,6 +185,6 @@ def test_damaged_films_stopped_in_the_middle_do_not_lock_up(film_factory: Callab
         timer = threading.Timer(0.02 * (seed % 12), cancel.set)
         timer.start()
         with contextlib.suppress(MidframeError):
-            quick(broken, tmp_path / "out.mkv", overwrite=True, keep_going=bool(seed % 2), cancel=cancel)
+            convert_quickly(broken, tmp_path / "out.mkv", overwrite=True, keep_going=bool(seed % 2), cancel=cancel)
         timer.cancel()
     assert soon_none(20)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converted import divided, quick
+from converted import convert_quickly, interpolated_times
 from films import AudioTrack, Film, SubtitleTrack, draw_pictures, read_planes, read_times
 from midframe.conversion import job
 from midframe.conversion.plan import make_plan
@@ -31,15 +31,15 @@ FILM = Film(frames=12, width=64, height=48, audio=(AudioTrack(),), subtitles=(Su
 
 def test_pictures_in_and_out(tmp_path: Path) -> None:
     folder = draw_pictures(Film(frames=5, width=64, height=48), tmp_path / "in")
-    summary = quick(folder, tmp_path / "out.mp4", input_rate=Fraction(10))
+    summary = convert_quickly(folder, tmp_path / "out.mp4", input_rate=Fraction(10))
     assert read_times(tmp_path / "out.mp4") == [Fraction(k, 20) for k in range(9)]
     assert summary.plan.format.encoder.name == "libx264rgb"
     assert any("RGB" in warning and "--pixel-format yuv420p" in warning for warning in summary.warnings)
-    quick(folder, tmp_path / "plain.mp4", pixel_format="yuv420p")
+    convert_quickly(folder, tmp_path / "plain.mp4", pixel_format="yuv420p")
     with av.open(str(tmp_path / "plain.mp4")) as film:
         assert next(film.decode(video=0)).format.name == "yuv420p"
     (tmp_path / "made").mkdir()
-    quick(folder, f"{tmp_path}/made/", factor=3)
+    convert_quickly(folder, f"{tmp_path}/made/", factor=3)
     names = sorted(p.name for p in (tmp_path / "made").iterdir())
     assert len(names) == 13
     first = [
@@ -51,20 +51,20 @@ def test_pictures_in_and_out(tmp_path: Path) -> None:
 
 def test_film_to_y4m_and_back(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(replace(FILM, codec="ffv1"), ".mkv")
-    quick(source, tmp_path / "out.y4m")
+    convert_quickly(source, tmp_path / "out.y4m")
     before, after = read_planes(source), read_planes(tmp_path / "out.y4m")
     assert len(after) == 23
     assert all(np.array_equal(a, b) for k in range(12) for a, b in zip(before[k], after[2 * k], strict=True))
-    quick(tmp_path / "out.y4m", tmp_path / "again.mp4")
+    convert_quickly(tmp_path / "out.y4m", tmp_path / "again.mp4")
     assert read_times(tmp_path / "again.mp4") == [Fraction(k, 96) for k in range(45)]
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_animations_in_and_out(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
     source = film_factory(Film(frames=6, width=64, height=48, rate=Fraction(20)), ".mp4")
-    quick(source, tmp_path / f"a{suffix}")
-    quick(tmp_path / f"a{suffix}", tmp_path / "back.mp4", pixel_format="yuv420p", drop_alpha=True)
-    assert read_times(tmp_path / "back.mp4") == divided(
+    convert_quickly(source, tmp_path / f"a{suffix}")
+    convert_quickly(tmp_path / f"a{suffix}", tmp_path / "back.mp4", pixel_format="yuv420p", drop_alpha=True)
+    assert read_times(tmp_path / "back.mp4") == interpolated_times(
         [Fraction(k, 40) if suffix == ".webp" else Fraction((5 * k + 1) // 2, 100) for k in range(11)], 2
     )
 
@@ -143,7 +143,7 @@ def test_verification_catches(film_factory: Factory, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(job, "verify", tampered)
     with pytest.raises(OutputError):
-        quick(film_factory(FILM, ".mkv"), tmp_path / "out.mkv")
+        convert_quickly(film_factory(FILM, ".mkv"), tmp_path / "out.mkv")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,7 +155,7 @@ def test_verification_lets_a_plain_copy_pass(
         verify(sink, *rest)
 
     monkeypatch.setattr(job, "verify", copied)
-    quick(film_factory(FILM, ".mkv"), tmp_path / "out.mkv")
+    convert_quickly(film_factory(FILM, ".mkv"), tmp_path / "out.mkv")
 
 
 def test_verification_catches_wrong_pictures_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_verification_catches_wrong_pictures_in_a_folder(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(job, "verify", tampered)
     with pytest.raises(OutputError, match=r"7 frames were written, 6 are there|missing"):
-        quick(folder, f"{tmp_path}/made/")
+        convert_quickly(folder, f"{tmp_path}/made/")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
@@ -189,7 +189,7 @@ def test_the_plan_needs_few_bytes_a_frame(film_factory: Factory, tmp_path: Path)
 @pytest.mark.parametrize("target", ["out.xyz", "out", "out.srt"])
 def test_a_name_that_says_no_container_is_refused(film_factory: Factory, tmp_path: Path, target: str) -> None:
     with pytest.raises(SettingError, match=r"name it with one of \.mp4"):
-        quick(film_factory(FILM, ".mkv"), tmp_path / target)
+        convert_quickly(film_factory(FILM, ".mkv"), tmp_path / target)
 
 
 def test_pictures_do_not_replace_their_own_sources(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_pictures_do_not_replace_their_own_sources(tmp_path: Path) -> None:
     pattern = f"{folder}/frame%d.png"
     for source, target in ((str(folder), f"{folder}/"), (pattern, pattern), (str(folder), pattern)):
         with pytest.raises(OutputError, match="input"):
-            quick(source, target, overwrite=True)
+            convert_quickly(source, target, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -214,14 +214,14 @@ def test_a_gif_that_is_cut_off_is_damage(tmp_path: Path) -> None:
     cut = tmp_path / "cut.gif"
     cut.write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(InputError, match="ends before"):
-        quick(cut, tmp_path / "out.mp4")
+        convert_quickly(cut, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 
 
 def test_an_animation_plays_as_often_as_its_source(tmp_path: Path) -> None:
     source = drawn_gif(tmp_path / "in.gif", [100] * 4, loop=2)
     for suffix in (".gif", ".webp"):
-        quick(source, tmp_path / f"out{suffix}")
+        convert_quickly(source, tmp_path / f"out{suffix}")
         assert loop_count(tmp_path / f"out{suffix}") == loop_count(source)
 
 
@@ -230,12 +230,12 @@ def test_a_gif_faster_than_players_show_is_refused_before_anything_is_written(
 ) -> None:
     source = film_factory(Film(frames=6, width=32, height=32, rate=Fraction(30)), ".mp4")
     with pytest.raises(SettingError, match="too short for gif"):
-        quick(source, tmp_path / "out.gif")
+        convert_quickly(source, tmp_path / "out.gif")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_variable_times_of_a_gif_in_mp4(tmp_path: Path) -> None:
     times = tuple(Fraction(t, 100) for t in (0, 4, 12, 22, 42))
     drawn_gif(tmp_path / "in.gif", [40, 80, 100, 200, 60])
-    quick(tmp_path / "in.gif", tmp_path / "out.mp4", encoder="libx264rgb", preset="ultrafast")
-    assert read_times(tmp_path / "out.mp4") == divided(times, 2)
+    convert_quickly(tmp_path / "in.gif", tmp_path / "out.mp4", encoder="libx264rgb", preset="ultrafast")
+    assert read_times(tmp_path / "out.mp4") == interpolated_times(times, 2)

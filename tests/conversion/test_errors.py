@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from converted import quick
+from converted import convert_quickly
 from films import AudioTrack, Film, audio_only, draw, empty, moov_missing, size_change, text, truncated
 from midframe.conversion import Settings, convert
 from midframe.errors import InputError, MidframeError, OutputError, SettingError
-from process import one_line, run
+from process import expect_one_line, run_midframe
 
 
 def refused(source: Path, target: Path, kind: type[MidframeError], words: str, **wishes: object) -> None:
     """A conversion that must fail with that kind of error and leave the target's folder as it was."""
     before = snapshot(target.parent)
     with pytest.raises(kind, match=words) as caught:
-        quick(source, target, **wishes)
+        convert_quickly(source, target, **wishes)
     assert "\n" not in str(caught.value)
     assert snapshot(target.parent) == before
 
@@ -104,7 +104,7 @@ def test_targets_that_cannot_be(film_factory: Callable[..., Path], tmp_path: Pat
     refused(film, out.with_suffix(".xyz"), SettingError, r"\.mkv")
     out.write_bytes(b"precious")
     refused(film, out, OutputError, "--overwrite")
-    assert quick(film, out, overwrite=True).complete
+    assert convert_quickly(film, out, overwrite=True).complete
     assert out.read_bytes() != b"precious"
 
 
@@ -125,7 +125,7 @@ def test_a_target_that_fails_keeps_what_was_there(film_factory: Callable[..., Pa
 
 
 def test_one_frame(film_factory: Callable[..., Path], out: Path) -> None:
-    summary = quick(film_factory(Film(frames=1), ".mkv"), out)
+    summary = convert_quickly(film_factory(Film(frames=1), ".mkv"), out)
     assert (summary.counts.read, summary.counts.written, summary.complete) == (1, 1, True)
 
 
@@ -134,7 +134,7 @@ def test_size_change(suffix: str, tmp_path: Path, out: Path) -> None:
     film = size_change(Film(frames=10, gop=5), tmp_path / f"film{suffix}", 192, 112)
     words = "changes from 160x96 yuv420p to 192x112 yuv420p at"
     refused(film, out, InputError, words)
-    summary = quick(film, out, keep_going=True)
+    summary = convert_quickly(film, out, keep_going=True)
     assert (summary.counts.read, summary.counts.written, summary.complete) == (10, 19, False)
     assert any("changes from 160x96" in warning for warning in summary.warnings)
 
@@ -158,9 +158,9 @@ def test_a_file_that_may_not_grow(film_factory: Callable[..., Path], out: Path) 
     film = film_factory(NOISE)
     patch = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
     options = ("--encoder", "ffv1", "--network", "average", "--no-cuts", "--quiet")
-    result = run("convert", film, out, *options, patch=patch)
+    result = run_midframe("convert", film, out, *options, patch=patch)
     assert result.returncode == 4
-    assert "cannot be written" in one_line(result.stderr)
+    assert "cannot be written" in expect_one_line(result.stderr)
     assert not list(out.parent.iterdir())
 
 
@@ -169,7 +169,7 @@ def test_a_full_disk(share: float, film_factory: Callable[..., Path], tmp_path: 
     """Full half way, and full only at the end, when an encoder gives what it held back."""
     film = film_factory(NOISE)
     whole = tmp_path / "whole.mkv"
-    quick(film, whole)
+    convert_quickly(film, whole)
     disk = tmp_path / "disk"
     disk.mkdir()
     size = int(whole.stat().st_size * share) // 4096 * 4096
@@ -201,7 +201,7 @@ def test_a_writer_that_throws(
     monkeypatch.setattr(FilmWriter, place, throw)
     kind, message = (OutputError, "no space left") if isinstance(error, OSError) else (RuntimeError, "a fault")
     with pytest.raises(kind, match=message):
-        quick(film_factory(), out)
+        convert_quickly(film_factory(), out)
     assert not list(out.parent.iterdir())
 
 
@@ -221,7 +221,7 @@ def test_an_unforeseen_error_in_a_stage(
 
     monkeypatch.setattr(function, throw)
     with pytest.raises(ArithmeticError, match="the stage broke"):
-        quick(film_factory(), out)
+        convert_quickly(film_factory(), out)
     assert not list(out.parent.iterdir())
 
 
@@ -234,16 +234,16 @@ def broken(self, pair):
 m.Renderer._interpolate = broken
 """
     film = film_factory()
-    result = run("convert", film, out, "--network", "average", patch=patch)
+    result = run_midframe("convert", film, out, "--network", "average", patch=patch)
     assert result.returncode == 1
-    line = one_line(result.stderr)
+    line = expect_one_line(result.stderr)
     assert "two and two" in line
     log = Path(line.rsplit(" ", 1)[-1].rstrip(")"))
     assert "Traceback" in log.read_text()
     assert "in broken" in log.read_text()
     log.unlink()
     assert not list(out.parent.iterdir())
-    result = run("convert", film, out, "--network", "average", "--debug", patch=patch)
+    result = run_midframe("convert", film, out, "--network", "average", "--debug", patch=patch)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 
@@ -258,7 +258,7 @@ def test_a_broken_weights_name_is_an_error_of_the_hierarchy(film_factory: Callab
 def test_a_film_drawn_whole_is_no_false_alarm(tmp_path: Path, out: Path) -> None:
     """The errors above come of what is wrong with the films, not of how they were drawn."""
     film = draw(Film(frames=6, audio=(AudioTrack(),)), tmp_path / "film.ts")
-    summary = quick(film, out)
+    summary = convert_quickly(film, out)
     assert summary.complete
     assert not summary.report.messages
     assert not summary.plan.film.problems

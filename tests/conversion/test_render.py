@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from converted import quick
+from converted import convert_quickly
 from films import Film, picture, planes, read_frames, rgb_of
 from made_frames import Noise, Shift, largest, make, use
 from midframe import networks
@@ -204,7 +204,7 @@ def test_a_network_of_middles_in_a_film(
 def test_other_layouts_on_request(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     """RGB from YUV: by the film's own matrix, the same for source frames and made ones."""
     film = Film(frames=3, scene="bars", matrix="bt601", codec="ffv1", pixel_format="yuv444p")
-    quick(film_factory(film, ".mkv"), tmp_path / "out.mkv", pixel_format="gbrp")
+    convert_quickly(film_factory(film, ".mkv"), tmp_path / "out.mkv", pixel_format="gbrp")
     true = picture(film, 0)
     for frame in read_frames(tmp_path / "out.mkv"):
         found = rgb_of(Film(pixel_format=frame.pixel_format), frame.planes)

@@ -10,7 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from converted import HALF_MILLISECOND, quick
+from converted import HALF_MILLISECOND, convert_quickly
 from films import AudioTrack, Chapter, Film, SubtitleTrack, cover_jpeg, packets, read_times
 
 Factory = Callable[..., Path]
@@ -75,7 +75,7 @@ def carried(source: Path, target: Path) -> dict[int, tuple[Fraction, Fraction]]:
 @pytest.mark.parametrize(("film", "suffix"), [(MKV, ".mkv"), (MP4, ".mp4")], ids=["mkv", "mp4"])
 def test_the_same_container_keeps_everything(film_factory: Factory, tmp_path: Path, film: Film, suffix: str) -> None:
     source, target = film_factory(film, suffix), tmp_path / f"out{suffix}"
-    quick(source, target)
+    convert_quickly(source, target)
     assert facts(target) == facts(source)
     others = {index for index, (kind, *_) in facts(source).items() if index and kind != "attachment"}
     moves = carried(source, target)
@@ -104,7 +104,7 @@ def test_free_metadata_keys_survive_in_mp4(film_factory: Factory, tmp_path: Path
         metadata={"com.example.place": "here", "title": "T"},
         container_options={"movflags": "use_metadata_tags"},
     )
-    quick(film_factory(film, ".mp4"), tmp_path / "out.mp4")
+    convert_quickly(film_factory(film, ".mp4"), tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as out:
         assert out.metadata["com.example.place"] == "here"
         assert out.metadata["title"] == "T"
@@ -114,14 +114,14 @@ def test_free_metadata_keys_survive_in_mp4(film_factory: Factory, tmp_path: Path
 def test_opus_and_text_of_webm(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
     film = Film(frames=24, width=64, height=48, audio=(AudioTrack(),), subtitles=(SubtitleTrack(),))
     source, target = film_factory(film, ".webm"), tmp_path / f"out{suffix}"
-    summary = quick(source, target, preset="8" if suffix == ".webm" else "ultrafast")
+    summary = convert_quickly(source, target, preset="8" if suffix == ".webm" else "ultrafast")
     assert carried(source, target)[1] == (0, 0)
     assert any("webvtt" in w and "left out" in w for w in summary.warnings) == (suffix == ".mp4")
 
 
 def test_priming_moves_everything_alike_in_matroska(film_factory: Factory, tmp_path: Path) -> None:
     source, target = film_factory(MP4, ".mp4"), tmp_path / "out.mkv"
-    summary = quick(source, target)
+    summary = convert_quickly(source, target)
     shift = read_times(target)[0] - read_times(source)[0]
     assert 0 < shift < Fraction(3, 100)
     assert any(f"start +{float(shift):.3f} s later" in warning for warning in summary.warnings)
@@ -136,8 +136,8 @@ def test_priming_moves_everything_alike_in_matroska(film_factory: Factory, tmp_p
 
 def test_text_is_converted_between_mp4_and_mkv_and_back(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(MKV, ".mkv")
-    quick(source, tmp_path / "a.mp4")
-    summary = quick(tmp_path / "a.mp4", tmp_path / "b.mkv")
+    convert_quickly(source, tmp_path / "a.mp4")
+    summary = convert_quickly(tmp_path / "a.mp4", tmp_path / "b.mkv")
     with av.open(str(tmp_path / "b.mkv")) as film:
         texts = [bytes(p).decode() for s in film.streams.subtitles for p in [q for q in film.demux(s) if q.size]]
         assert [s.codec_context.name for s in film.streams.subtitles] == ["srt", "srt"]
@@ -147,14 +147,14 @@ def test_text_is_converted_between_mp4_and_mkv_and_back(film_factory: Factory, t
 
 def test_what_a_container_cannot_hold_is_named(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(MKV, ".mkv")
-    webm = quick(source, tmp_path / "out.webm", preset="8")
+    webm = convert_quickly(source, tmp_path / "out.webm", preset="8")
     for codec in ("aac", "ac3", "mp3", "pcm_s16le", "flac", "alac", "ass", "subrip", "mjpeg", "type.ttf"):
         assert any(codec in w and "left out" in w for w in webm.warnings), codec
     dropped = [s for s in webm.json()["streams"] if s["action"] == "drop"]
     assert len(dropped) == 11
     assert all(s["reason"] for s in dropped)
     assert set(carried(source, tmp_path / "out.webm")) == {4}
-    mov = quick(source, tmp_path / "out.mov")
+    mov = convert_quickly(source, tmp_path / "out.mov")
     assert any("audio 3 mp3 fra" in w and "comment" in w for w in mov.warnings)
     assert any("cover" in w for w in mov.warnings)
     assert facts(tmp_path / "out.mov")[1][1] == "ger"  # QuickTime's name of deu
@@ -162,7 +162,7 @@ def test_what_a_container_cannot_hold_is_named(film_factory: Factory, tmp_path: 
 
 def test_cover_art_beside_free_metadata_in_mp4_is_said(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(frames=4, width=64, height=48, cover=True, metadata={"place": "here"})
-    summary = quick(film_factory(film, ".mkv"), tmp_path / "out.mp4")
+    summary = convert_quickly(film_factory(film, ".mkv"), tmp_path / "out.mp4")
     assert any("no place for the metadata PLACE" in warning for warning in summary.warnings)
     assert any(marks & Disposition.attached_pic for *_, marks in facts(tmp_path / "out.mp4").values())
 
@@ -172,7 +172,7 @@ def test_cover_art_beside_free_metadata_in_mp4_is_said(film_factory: Factory, tm
 def test_lossless_sound_from_matroska(film_factory: Factory, tmp_path: Path, codec: str, suffix: str) -> None:
     film = Film(frames=12, width=64, height=48, audio=(AudioTrack(codec=codec),))
     source, target = film_factory(film, ".mkv"), tmp_path / f"out{suffix}"
-    summary = quick(source, target)
+    summary = convert_quickly(source, target)
     if (codec, suffix) == ("flac", ".mov"):
         assert any("mov cannot hold flac" in warning for warning in summary.warnings)
         return
@@ -188,7 +188,7 @@ def test_sound_of_a_transport_stream_stays_in_step(film_factory: Factory, tmp_pa
     source = film_factory(film, ".ts")
     for suffix in (".mp4", ".mkv"):
         target = tmp_path / f"out{suffix}"
-        quick(source, target)
+        convert_quickly(source, target)
         before, after = packets(source), packets(target)
         shift = read_times(target)[0] - read_times(source)[0]
         assert len(before[1]) == len(after[1])
@@ -215,7 +215,7 @@ def test_sound_of_a_transport_stream_stays_in_step(film_factory: Factory, tmp_pa
 def test_real_films_keep_their_packets(shared_data: Path, tmp_path: Path, name: str, suffix: str) -> None:
     source, target = shared_data / "films" / name, tmp_path / f"out{suffix}"
     options = {"preset": "8"} if suffix == ".webm" else {"encoder": "libx264", "preset": "ultrafast"}
-    summary = quick(source, target, **options)
+    summary = convert_quickly(source, target, **options)
     copied = [s["index"] for s in summary.json()["streams"] if s["action"] == "copy"]
     moves = carried(source, target)
     shift = read_times(target)[0] - read_times(source)[0]
