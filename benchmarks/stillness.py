@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "conversion")]
 
 from test_stillness import NETWORKS, REACH, REAL, TIMES, crop, replaced, still_part  # noqa: E402
 
-from made_frames import make  # noqa: E402
+from made_frames import render  # noqa: E402
 from midframe import networks  # noqa: E402
 from midframe.video.probe import probe  # noqa: E402
 from midframe.video.reader import ReadReport, read_frames  # noqa: E402
@@ -35,7 +35,7 @@ def deviations(film: Any, frames: list[Any], shader: str) -> dict[str, float]:
     where = still_part(first)
     apart = [
         np.abs(mine.astype(int) - true)[where(k)]
-        for frame in make(film.layout, film.colour, first, second, times=TIMES, shader=shader)
+        for frame in render(film.layout, film.colour, first, second, times=TIMES, shader=shader)
         for k, (mine, true) in enumerate(zip(frame.planes, first, strict=True))
     ]
     return {"largest": int(max(d.max() for d in apart)), "mean": round(float(max(d.mean() for d in apart)), 4)}

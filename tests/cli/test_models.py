@@ -1,4 +1,4 @@
-"""`midframe models` and `midframe models fetch`."""
+"""The commands `midframe models` and `midframe models fetch`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_the_list_for_people_and_machines(run_in_process: InProcessCommand) -> N
     assert re.match(r"default +guided, trained \(\d\.\d million parameters, MIT\), any time\. ", lines[0])
     assert all(", untrained, " in line for line in lines if line.split()[0] in NETWORKS)
     ran = run_in_process("models", "--json")
-    told = parse_json_object(ran.stdout)
-    assert (ran.returncode, told["schema"], told["ok"]) == (0, "midframe.models/1", True)
-    rows = {row["name"]: row for row in told["models"]}
+    data = parse_json_object(ran.stdout)
+    assert (ran.returncode, data["schema"], data["ok"]) == (0, "midframe.models/1", True)
+    rows = {row["name"]: row for row in data["models"]}
     assert rows.keys() >= {"default", *NETWORKS}
     assert (rows["default"]["network"], rows["default"]["trained"]) == ("guided", True)
     assert rows["default"]["weights"]["weights"].endswith("default.safetensors")
@@ -46,7 +46,7 @@ def test_fetching_says_where_the_file_is(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("vgg19", "--from", "http://127.0.0.1:9/vgg19.pth"), 3, "cannot be fetched"),
         (("resnet",), 2, "what can be is: vgg19"),
@@ -59,14 +59,14 @@ def test_errors_are_one_line_with_their_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     ran = run_in_process("models", "fetch", *arguments)
     assert (ran.returncode, ran.stdout) == (code, "")
-    assert said in expect_one_line(ran.stderr)
+    assert message in expect_one_line(ran.stderr)
 
 
 def test_a_file_with_another_checksum_is_refused(
@@ -75,7 +75,7 @@ def test_a_file_with_another_checksum_is_refused(
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path / "home"))
     (tmp_path / "vgg19.pth").write_bytes(b"something else")
     ran = run_in_process("models", "fetch", "vgg19", "--from", (tmp_path / "vgg19.pth").as_uri(), "--json")
-    told = parse_json_object(ran.stdout)
-    assert (ran.returncode, told["ok"], told["schema"]) == (3, False, "midframe.models/1")
-    assert "dcbb9e9d is needed" in told["error"]["message"]
+    data = parse_json_object(ran.stdout)
+    assert (ran.returncode, data["ok"], data["schema"]) == (3, False, "midframe.models/1")
+    assert "dcbb9e9d is needed" in data["error"]["message"]
     assert not list((tmp_path / "home").rglob("*.p*"))

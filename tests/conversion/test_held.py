@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from films import Film, read_frames
-from made_frames import Noise, use
+from made_frames import Noise, use_network
 from midframe.conversion import convert
 from midframe.conversion.pairs import frame_pairs
 from midframe.video.cuts import CutDetector
@@ -68,7 +68,7 @@ def check(film: Film, path: Path, out: Path, times: list[Fraction], tenth: Fract
 
 @pytest.fixture(autouse=True)
 def _noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Noise())
+    use_network(monkeypatch, Noise())
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from films import Film, planes_of
-from made_frames import Noise, Planes, disturbed, largest, make, use
+from made_frames import Noise, Planes, disturbed_network, largest_difference, render, use_network
 from midframe.conversion import convert
 from midframe.networks.base import InterpolationNetwork
 from midframe.shader import DEFAULT_PRESET
@@ -37,8 +37,8 @@ TIMES = [Fraction(1, 4), Fraction(1, 2), Fraction(2, 3)]
 
 NETWORKS: dict[str, Callable[[], InterpolationNetwork]] = {
     "noise": Noise,
-    "guided": lambda: disturbed("guided", 0.05),
-    "paper": lambda: disturbed("paper", 0.003),
+    "guided": lambda: disturbed_network("guided", 0.05),
+    "paper": lambda: disturbed_network("paper", 0.003),
 }
 
 
@@ -89,8 +89,8 @@ def crop(planes: Planes, layout: Layout) -> Planes:
 def stays(layout: Layout, colour: Colour, first: Planes, second: Planes, network: str = "average") -> None:
     """Still parts stay within a code value and on the whole far nearer."""
     where = still_part(first)
-    for frame in make(layout, colour, first, second, times=TIMES, network=network):
-        assert largest(frame.planes, first, where) <= 1
+    for frame in render(layout, colour, first, second, times=TIMES, network=network):
+        assert largest_difference(frame.planes, first, where) <= 1
         deviations = [
             np.abs(a.astype(float) - b)[where(k)].mean()
             for k, (a, b) in enumerate(zip(frame.planes, first, strict=True))
@@ -99,26 +99,26 @@ def stays(layout: Layout, colour: Colour, first: Planes, second: Planes, network
 
 
 def check(layout: Layout, colour: Colour, first: Planes, second: Planes) -> None:
-    """Still parts stay though the network (put in by `use`) disturbs them: it is the shader that keeps them."""
+    """Still parts stay though the network (put in by `use_network`) disturbs them: it is the shader that keeps them."""
     stays(layout, colour, first, second)
     where = still_part(first)
-    shaderless = make(layout, colour, first, second, times=TIMES, shader="off")
-    assert all(largest(frame.planes, first, where) > 1 for frame in shaderless)
+    shaderless = render(layout, colour, first, second, times=TIMES, shader="off")
+    assert all(largest_difference(frame.planes, first, where) > 1 for frame in shaderless)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_still_part_of_saturated_colours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Noise())
+    use_network(monkeypatch, Noise())
     check(*saturated(name))
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le"])
 def test_still_part_right_up_to_the_radius(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The contract to the letter, without a margin for sub-sampled chroma."""
-    use(monkeypatch, Noise())
+    use_network(monkeypatch, Noise())
     layout, colour, first, second = saturated(name)
     edge = first[1].shape[1] * 2 // 3 << layout.shift_x  # what moves begins here, in pixels
-    for frame in make(layout, colour, first, second):
+    for frame in render(layout, colour, first, second):
         for k, (mine, true) in enumerate(zip(frame.planes, first, strict=True)):
             still = (edge - DEFAULT_PRESET.radius) >> (layout.shift_x if k else 0)
             assert np.abs(mine.astype(int) - true)[:, :still].max() <= 1
@@ -128,7 +128,7 @@ def test_still_part_right_up_to_the_radius(name: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le"])
 def test_still_part_with_our_networks(network: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    use(monkeypatch, NETWORKS[network]())
+    use_network(monkeypatch, NETWORKS[network]())
     check(*saturated(name))
 
 
@@ -146,10 +146,10 @@ def test_equal_frames_in_the_middle_of_a_film(name: str, shader: str, monkeypatc
         def forward(self, first: torch.Tensor, second: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
             return (1 - time[0]) * first + time[0] * second
 
-    use(monkeypatch, Mean())
+    use_network(monkeypatch, Mean())
     layout, colour, first, _ = saturated(name)
-    for frame in make(layout, colour, first, tuple(p.copy() for p in first), times=TIMES, shader=shader):
-        assert largest(frame.planes, first) == 0
+    for frame in render(layout, colour, first, tuple(p.copy() for p in first), times=TIMES, shader=shader):
+        assert largest_difference(frame.planes, first) == 0
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_equal_frames_pass_by_the_network(
     film: Film, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Noise()
-    use(monkeypatch, network)
+    use_network(monkeypatch, network)
     path = film_factory(Film(**{**vars(film), "codec": "ffv1"}), ".mkv")
     summary = convert(path, tmp_path / "out.mkv", factor=3, encoder="ffv1")
     found = probe(tmp_path / "out.mkv")
@@ -174,7 +174,7 @@ def test_equal_frames_pass_by_the_network(
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", REAL)
 def test_still_part_of_real_frames(name: str, network: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, NETWORKS[network]())
+    use_network(monkeypatch, NETWORKS[network]())
     film = probe(shared_data / "films" / name)
     assert film.pixel_format == REAL[name]
     frames = [frame for frame, _ in zip(read_frames(film, ReadReport()), range(21), strict=False)]

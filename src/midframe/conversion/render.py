@@ -37,7 +37,9 @@ from midframe.video.timeline import Timeline
 class Renderer:
     """Renders the output frames of pairs of source frames, with one network, in one film's layout and colour.
 
-    settings: of the conversion; layout, colour: of the source frames; written: layout and colour of the output frames.
+    settings: of the conversion. layout, colour: of the source frames. written: layout and colour of the output frames.
+    Raises `SettingError` for an unknown network or shader, `WeightsError` for weights that cannot be loaded, and
+    `DeviceError` for a device that cannot be used.
     """
 
     def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
@@ -179,10 +181,11 @@ class _Source:
     """A source frame as tensors on the device."""
 
     frame: Frame
+    """The frame as it was decoded."""
     planes: tuple[Tensor, ...]
-    """Code values, float32 `[h, w]` each."""
+    """Its planes as code values, float32 `[h, w]` each."""
     rgb: Tensor
-    """`[1, 3, H, W]`, nominally 0..1."""
+    """Its picture in RGB, float32 `[1, 3, H, W]`, nominally 0..1."""
 
 
 def _count(counts: Counts, pair: FramePair, position: Fraction) -> None:

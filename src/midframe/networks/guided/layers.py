@@ -29,15 +29,15 @@ class LevelEncoder(nn.Module):
         with torch.no_grad():  # Filters whose weights sum to zero respond to texture, not to brightness.
             self.downsample.weight -= self.downsample.weight.mean((1, 2, 3), keepdim=True)
         self.convolutions = nn.ModuleList(_near_identity_convolution(channels) for _ in range(convolutions))
-        self.feature_mean = nn.Parameter(torch.zeros(channels))
-        """What is subtracted from the features before they are normalised, divided by `LEARNING_RATE_MULTIPLIER`."""
+        self.feature_centre = nn.Parameter(torch.zeros(channels))
+        """The centre of `normalise_features`, divided by `LEARNING_RATE_MULTIPLIER`."""
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps that the next level reads and the normalised features, both `[2B, C, h, w]`."""
         maps = _activate(self.downsample(maps))
         for convolution in self.convolutions:
             maps = _activate(convolution(maps))
-        return maps, normalise_features(maps, self.feature_mean * LEARNING_RATE_MULTIPLIER)
+        return maps, normalise_features(maps, self.feature_centre * LEARNING_RATE_MULTIPLIER)
 
 
 class LevelDecoder(nn.Module):
