@@ -17,7 +17,7 @@ from films.scenes import texture
 from midframe.errors import SettingError
 from midframe.flow import estimate_flow
 from midframe.networks.base import pad, unpad, weighted_mean
-from midframe.networks.guided import Guided, recursion_depth
+from midframe.networks.guided import Guided, default_depth
 from midframe.networks.guided.layers import LEARNING_RATE_MULTIPLIER, OUTPUT_SCALE
 from midframe.networks.guided.network import DIFFERENCE_SCALE
 from midframe.ops import warp
@@ -161,7 +161,7 @@ def test_shapes_of_the_output(depth: int) -> None:
 
 
 def test_recursion_depth_grows_with_the_picture() -> None:
-    assert [recursion_depth(*size) for size in ((16, 16), (720, 1280), (1920, 1080), (2160, 4096))] == [1, 1, 2, 3]
+    assert [default_depth(*size) for size in ((16, 16), (720, 1280), (1920, 1080), (2160, 4096))] == [1, 1, 2, 3]
 
 
 def test_kernel_weights_of_a_pixel_sum_to_one() -> None:
