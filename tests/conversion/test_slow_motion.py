@@ -33,13 +33,13 @@ def stretched(sources: list[Fraction], slow: int) -> list[Fraction]:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("factor", [2, 4])
-def test_picture_subtitles_and_chapters_last_longer(
+def test_picture_subtitles_and_chapters_are_stretched(
     film_factory: Factory, tmp_path: Path, factor: int, suffix: str
 ) -> None:
     source, target = film_factory(FILM, suffix), tmp_path / f"out{suffix}"
     summary = convert_quickly(source, target, factor=factor, slow_motion=True)
-    wanted = interpolated_times(stretched(read_times(source), factor), factor)
-    assert largest_difference(read_times(target), wanted) <= (
+    expected = interpolated_times(stretched(read_times(source), factor), factor)
+    assert largest_difference(read_times(target), expected) <= (
         Fraction(1, 2000) * (factor + 1) if suffix == ".mkv" else 0
     )
     with av.open(str(target)) as film:
@@ -53,9 +53,7 @@ def test_picture_subtitles_and_chapters_last_longer(
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_stretched_clicks_sound_where_the_picture_is(
-    film_factory: Factory, tmp_path: Path, factor: int, suffix: str
-) -> None:
+def test_stretched_sound_stays_synchronous(film_factory: Factory, tmp_path: Path, factor: int, suffix: str) -> None:
     source, target = film_factory(FILM, ".mkv"), tmp_path / f"out{suffix}"
     convert_quickly(source, target, factor=factor, slow_motion=True, audio="stretch")
     before, after = click_times(source), click_times(target)
@@ -80,13 +78,13 @@ def test_stretched_sound_keeps_its_pitch_and_fills_the_film(film_factory: Factor
     assert abs(pitch - 260) < 5  # 220 Hz and 40 for the stream's number
 
 
-def test_slow_motion_at_another_rate(film_factory: Factory, tmp_path: Path) -> None:
+def test_slow_motion_at_another_frame_rate(film_factory: Factory, tmp_path: Path) -> None:
     source, target = film_factory(FILM, ".mp4"), tmp_path / "out.mp4"
     convert_quickly(source, target, factor=4, fps=Fraction(30), slow_motion=True)
     assert read_times(target) == times_at_rate(read_times(source), Fraction(8), Fraction(30))
 
 
-def test_a_gap_in_the_sound_stays_a_gap(film_factory: Factory, tmp_path: Path) -> None:
+def test_a_gap_in_the_sound_is_stretched(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(FILM, ".mkv")
     holed = tmp_path / "holed.mkv"
     with av.open(str(source)) as film, av.open(str(holed), "w") as out:
@@ -102,7 +100,7 @@ def test_a_gap_in_the_sound_stays_a_gap(film_factory: Factory, tmp_path: Path) -
         assert abs(b - 2 * a) < 0.05
 
 
-def test_dropped_sound_is_gone_and_kept_sound_needs_no_word(film_factory: Factory, tmp_path: Path) -> None:
+def test_sound_is_dropped_and_audio_needs_slow_motion(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(FILM, ".mp4")
     convert_quickly(source, tmp_path / "out.mp4", factor=2, slow_motion=True, audio="drop")
     assert len(packets(tmp_path / "out.mp4")[0]) == 47

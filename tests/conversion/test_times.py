@@ -1,4 +1,4 @@
-"""Frames come out at the times that the contract names, and source frames as they were."""
+"""Output frames are shown at exact times, and source frames are unchanged."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Factory = Callable[..., Path]
 def test_factor(film_factory: Factory, tmp_path: Path, name: str, suffix: str, factor: int) -> None:
     source = film_factory(FILMS[name], ".mp4")
     convert_quickly(source, tmp_path / f"out{suffix}", factor=factor)
-    wanted = interpolated_times(read_times(source), factor)
-    assert largest_difference(read_times(tmp_path / f"out{suffix}"), wanted) <= (
+    expected = interpolated_times(read_times(source), factor)
+    assert largest_difference(read_times(tmp_path / f"out{suffix}"), expected) <= (
         HALF_MILLISECOND if suffix == ".mkv" else 0
     )
 
@@ -75,21 +75,21 @@ def test_rate(film_factory: Factory, tmp_path: Path, name: str, rate: Fraction) 
     assert read_times(target) == times_at_rate(sources, sources[-1] + film.durations[-1], rate)
 
 
-def test_rate_keeps_the_source_frames_that_it_meets_and_holds_the_last(film_factory: Factory, tmp_path: Path) -> None:
+def test_a_rate_keeps_source_frames_at_its_times_and_repeats_the_last(film_factory: Factory, tmp_path: Path) -> None:
     film = replace(FILMS["variable"], last_duration=Fraction(1, 4), gop=1)
     source, target, rate = film_factory(film, ".mp4"), tmp_path / "out.mkv", Fraction(60)
     summary = convert_quickly(source, target, fps=rate)
     sources = read_times(source)
-    wanted = times_at_rate(sources, sources[-1] + Fraction(1, 4), rate)
-    assert largest_difference(read_times(target), wanted) <= HALF_MILLISECOND
-    met = [
+    expected = times_at_rate(sources, sources[-1] + Fraction(1, 4), rate)
+    assert largest_difference(read_times(target), expected) <= HALF_MILLISECOND
+    source_pairs = [
         (sources.index(nearest_time(sources, t)), k)
-        for k, t in enumerate(wanted)
+        for k, t in enumerate(expected)
         if t > sources[-1] or abs(t - nearest_time(sources, t)) <= 1 / rate / 10
     ]
-    assert len(met) > 15, "the test needs frames that meet"
-    assert changed_source_frames(source, target, met) == []
-    assert summary.counts.source + summary.counts.repeated + summary.counts.duplicated_at_gaps >= len(met)
+    assert len(source_pairs) > 15, "the test needs frames that meet"
+    assert changed_source_frames(source, target, source_pairs) == []
+    assert summary.counts.source + summary.counts.repeated + summary.counts.duplicated_at_gaps >= len(source_pairs)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_source_frames_are_bit_identical(film_factory: Factory, tmp_path: Path, 
     film = Film(frames=4, width=65, height=47, codec="ffv1", pixel_format=pixel_format)
     source, target = film_factory(film, ".mkv"), tmp_path / "out.mkv"
     convert_quickly(source, target)
-    if pixel_format == "bgr0":  # packed RGB travels as planes
+    if pixel_format == "bgr0":  # packed RGB becomes planar
         before, after = (
             [f.to_ndarray(format="rgb24") for f in av.open(str(p)).decode(video=0)] for p in (source, target)
         )
@@ -118,7 +118,7 @@ def test_the_last_frame_keeps_its_duration(film_factory: Factory, tmp_path: Path
         assert abs(Fraction(film.duration, 1_000_000) - (VARIABLE[-1] + Fraction(1, 2))) < Fraction(2, 1000)
 
 
-def test_times_that_matroska_cannot_tell_apart_are_refused(film_factory: Factory, tmp_path: Path) -> None:
+def test_times_too_close_for_matroska_are_refused(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(Film(times=(Fraction(0), Fraction(1, 500), Fraction(1, 10)), width=64, height=48), ".mp4")
     with pytest.raises(SettingError, match=r"too short for mkv.*write an \.mp4"):
         convert_quickly(source, tmp_path / "out.mkv", factor=8)
@@ -136,9 +136,7 @@ def test_a_film_of_one_frame(film_factory: Factory, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "count"), [("frame", 15), ("field", 31)])
-def test_deinterlacing_gives_one_or_two_pictures_a_frame(
-    film_factory: Factory, tmp_path: Path, mode: str, count: int
-) -> None:
+def test_deinterlacing_by_frame_and_by_field(film_factory: Factory, tmp_path: Path, mode: str, count: int) -> None:
     film = Film(frames=8, rate=Fraction(25), interlaced=True, options={"x264-params": "tff=1"})
     source, target = film_factory(film, ".mp4"), tmp_path / "out.mp4"
     summary = convert_quickly(source, target, deinterlace=mode)
@@ -163,20 +161,20 @@ REAL = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "suffix", "wishes"), REAL)
+@pytest.mark.parametrize(("name", "suffix", "settings"), REAL)
 def test_real_films(
-    shared_data: Path, tmp_path: Path, name: str, suffix: str, wishes: dict[str, int | Fraction]
+    shared_data: Path, tmp_path: Path, name: str, suffix: str, settings: dict[str, int | Fraction]
 ) -> None:
     source, target = shared_data / "films" / name, tmp_path / f"out{suffix}"
-    summary = convert_quickly(source, target, encoder="libx264", preset="ultrafast", **wishes)
+    summary = convert_quickly(source, target, encoder="libx264", preset="ultrafast", **settings)
     sources = read_times(source)
     end = sources[-1] + summary.plan.last_duration
-    if "factor" in wishes:
-        wanted = interpolated_times(sources, int(wishes["factor"]))
+    if "factor" in settings:
+        expected = interpolated_times(sources, int(settings["factor"]))
     else:
-        wanted = times_at_rate(sources, end, Fraction(wishes["fps"]))
+        expected = times_at_rate(sources, end, Fraction(settings["fps"]))
     found = read_times(target)
-    assert largest_difference([t - found[0] for t in found], [t - wanted[0] for t in wanted]) <= (
+    assert largest_difference([t - found[0] for t in found], [t - expected[0] for t in expected]) <= (
         2 * HALF_MILLISECOND if suffix == ".mkv" else 0
     )
     assert all(a < b for a, b in pairwise(found))

@@ -1,4 +1,4 @@
-"""A part of a film: frames from start to before the end, from 0 on, and of the rest what lies inside."""
+"""Converting a part of a film: frames with start <= time < end, shifted to 0, and the other streams clipped."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_frames_between_start_and_end(
     taken = [k for k, time in enumerate(sources) if begin <= time < end]
     assert 0 < len(taken) < len(sources)
     assert sources[taken[0]] - sources[taken[0] - 1 if taken[0] else 0] < begin or taken[0] == 0
-    wanted = interpolated_times([sources[k] - sources[taken[0]] for k in taken], 2)
-    assert largest_difference(read_times(target), wanted) <= (HALF_MILLISECOND if suffix == ".mkv" else 0)
+    expected = interpolated_times([sources[k] - sources[taken[0]] for k in taken], 2)
+    assert largest_difference(read_times(target), expected) <= (HALF_MILLISECOND if suffix == ".mkv" else 0)
     if suffix == ".mkv":
         assert changed_source_frames(source, target, [(k, 2 * n) for n, k in enumerate(taken)]) == []
 
 
-def test_the_rest_lies_inside_and_in_step(film_factory: Factory, tmp_path: Path) -> None:
+def test_other_streams_are_clipped_and_stay_synchronous(film_factory: Factory, tmp_path: Path) -> None:
     source, target = film_factory(FILM, ".mkv"), tmp_path / "out.mkv"
     start, duration = Fraction(55, 100), Fraction(9, 10)
     convert_quickly(source, target, start=start, duration=duration)
@@ -72,9 +72,9 @@ def test_the_rest_lies_inside_and_in_step(film_factory: Factory, tmp_path: Path)
         for a, b in zip(inside, after[track], strict=True):
             assert abs(b.time - (a.time - origin)) <= HALF_MILLISECOND * 2
     lines = [(p.time, p.time + p.duration) for p in after[3]]
-    wanted = [(max(a, origin) - origin, min(b, end) - origin) for a, b, _ in LINES if a < end and b > origin]
-    assert len(lines) == len(wanted) == 3
-    for line, clipped in zip(lines, wanted, strict=True):
+    expected = [(max(a, origin) - origin, min(b, end) - origin) for a, b, _ in LINES if a < end and b > origin]
+    assert len(lines) == len(expected) == 3
+    for line, clipped in zip(lines, expected, strict=True):
         assert max(abs(line[0] - clipped[0]), abs(line[1] - clipped[1])) <= 2 * HALF_MILLISECOND
     with av.open(str(target)) as film:
         chapters = [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]) for c in film.chapters()]
@@ -82,12 +82,12 @@ def test_the_rest_lies_inside_and_in_step(film_factory: Factory, tmp_path: Path)
     assert chapters[0][0] == 0
     assert abs(chapters[0][1] - (1 - origin)) <= HALF_MILLISECOND
     assert abs(chapters[1][1] - (end - origin)) <= HALF_MILLISECOND
-    kept = [click for click in click_times(source) if origin + Fraction(1, 50) < click < end]
-    assert kept
-    assert all(abs(b - (a - origin)) < 0.003 for a, b in zip(kept, click_times(target), strict=True))
+    inside_clicks = [click for click in click_times(source) if origin + Fraction(1, 50) < click < end]
+    assert inside_clicks
+    assert all(abs(b - (a - origin)) < 0.003 for a, b in zip(inside_clicks, click_times(target), strict=True))
 
 
-def test_lines_clipped_to_one_start_fit_into_mp4(film_factory: Factory, tmp_path: Path) -> None:
+def test_subtitles_clipped_to_the_same_start_fit_into_mp4(film_factory: Factory, tmp_path: Path) -> None:
     lines = ((TENTH, Fraction(1), "a"), (2 * TENTH, Fraction(1), "b"), (3 * TENTH, Fraction(1), "c"))
     film = Film(frames=24, width=64, height=48, subtitles=(SubtitleTrack(lines),))
     convert_quickly(film_factory(film, ".mkv"), tmp_path / "out.mp4", start=TENTH * 5)
