@@ -176,7 +176,7 @@ def test_a_static_half_stays_and_the_other_half_moves(film_factory: Callable[...
 
 
 def test_equal_frames_are_repeated_bit_for_bit(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    film = Film(scene="still", frames=3, codec="ffv1")
+    film = Film(scene="static", frames=3, codec="ffv1")
     counts = midframe.convert(film_factory(film, ".mkv"), tmp_path / "out.mkv", encoder="ffv1").counts
     assert (counts.interpolated, counts.repeated) == (0, 2)
     frames = read_frames(tmp_path / "out.mkv")

@@ -153,7 +153,7 @@ def test_equal_frames_in_the_middle_of_a_film(name: str, shader: str, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "film", [Film(scene="still", frames=5), Film(scene="bars", frames=5, pixel_format="yuv422p10le")]
+    "film", [Film(scene="static", frames=5), Film(scene="bars", frames=5, pixel_format="yuv422p10le")]
 )
 def test_equal_frames_pass_by_the_network(
     film: Film, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
