@@ -66,6 +66,7 @@ class Guided(InterpolationNetwork):
 
     any_time = True
 
+    # Longer than 50 lines because every setting is documented and checked here.
     def __init__(  # noqa: PLR0913 - one parameter for each setting
         self,
         *,
