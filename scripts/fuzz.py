@@ -4,9 +4,9 @@
 
 Each case is one of three drawn films with one random corruption. A worker process with a time limit converts it both
 with and without `keep_going`. A case fails if the conversion raises anything but a `MidframeError`, crashes, hangs or
-leaves a file behind. It also fails if the conversion succeeds without a warning although PyAV alone finds damage in the
-film: an exception, a packet or frame marked as corrupt, or fewer frames than in the intact film. The exit code is 1 if a
-case fails.
+leaves a file behind. It also fails if the conversion succeeds without a warning although PyAV alone finds damage in
+the film: an exception, a packet or frame marked as corrupt, or fewer frames than in the intact film. The exit code is 1
+if a case fails.
 """
 
 from __future__ import annotations
