@@ -1,75 +1,66 @@
-"""Peak memory of a conversion, for a film and for one ten times as long.
+"""Measure the peak memory of a conversion, for a film and for one ten times as long.
 
     python benchmarks/memory.py [--frames 300] [--size 640x360] [--out benchmarks/results/memory.json]
 
-Each conversion runs in a process of its own, whose peak resident size is taken (the interpreter and its libraries are
-in it). The aim: within 10 %.
+Each conversion runs in a process of its own. Its peak resident memory includes the interpreter and its libraries. The
+aim is that the longer film takes at most 1.1 times the memory.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from common import ROOT, machine, parser, write_result
 
 AIM = 1.1
-ONE = """
+"""The greatest acceptable ratio of the two peaks."""
+
+CONVERSION = """
 import resource, sys
 from midframe.conversion import convert
 summary = convert(sys.argv[1], sys.argv[2], network="average", overwrite=True, device="cpu", preset="veryfast")
 print(summary.counts.written, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-
-
-def peak(film: Path, target: Path) -> tuple[int, float]:
-    """Frames written and peak memory in MB of one conversion."""
-    answer = subprocess.run(
-        [sys.executable, "-c", ONE, str(film), str(target)], check=True, capture_output=True, text=True
-    ).stdout
-    written, kilobytes = answer.split()
-    return int(written), int(kilobytes) / 1024
-
-
-def measure(frames: int, width: int, height: int, folder: Path) -> list[dict[str, Any]]:
-    """The peaks for a drawn film and for one ten times as long."""
-    from films import Film, draw
-
-    found = []
-    for count in (frames, 10 * frames):
-        film = Film(width, height, frames=count, scene="texture", options={"preset": "ultrafast"})
-        path = draw(film, folder / f"{count}.mp4")
-        written, megabytes = peak(path, folder / "out.mp4")
-        found.append({"frames": count, "written": written, "peak_mb": round(megabytes, 1)})
-    return found
+"""The program of one conversion; it prints the number of output frames and the peak memory in kilobytes."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--size", default="640x360")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.json")
-    given = parser.parse_args()
-    width, height = map(int, given.size.split("x"))
+    """Convert both films and write the result file."""
+    options = parser(__doc__, "memory")
+    options.add_argument("--frames", type=int, default=300, help="frames of the shorter film")
+    options.add_argument("--size", default="640x360", help="size of the films")
+    arguments = options.parse_args()
+    width, height = map(int, arguments.size.split("x"))
+    measured_on = machine()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(given.frames, width, height, Path(folder))
-    ratio = found[1]["peak_mb"] / found[0]["peak_mb"]
-    result = {
-        "about": "peak resident memory of the process, MB; the second film is ten times as long",
-        "command": f"python benchmarks/memory.py --frames {given.frames} --size {given.size}",
-        "aim": AIM,
-        "ratio": round(ratio, 3),
-        "reached": ratio <= AIM,
-        "conversions": found,
-    }
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        conversions = [
+            measure(count, width, height, Path(folder)) for count in (arguments.frames, 10 * arguments.frames)
+        ]
+    ratio = conversions[1]["peak_megabytes"] / conversions[0]["peak_megabytes"]
+    figures = {"aim": AIM, "ratio": round(ratio, 3), "reached": ratio <= AIM, "conversions": conversions}
+    write_result(
+        arguments,
+        "peak resident memory of the process in MB; the second film is ten times as long",
+        figures,
+        measured_on,
+    )
+    print(figures)
+
+
+def measure(frames: int, width: int, height: int, folder: Path) -> dict[str, Any]:
+    """Draw a film, convert it in a process of its own, and return its figures."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from films import Film, draw
+
+    film = Film(width, height, frames=frames, scene="texture", options={"preset": "ultrafast"})
+    path = draw(film, folder / f"{frames}.mp4")
+    command = [sys.executable, "-c", CONVERSION, str(path), str(folder / "out.mp4")]
+    written, kilobytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return {"frames": frames, "written": int(written), "peak_megabytes": round(int(kilobytes) / 1024, 1)}
 
 
 if __name__ == "__main__":

@@ -1,29 +1,25 @@
-"""Time separable convolution on this machine's CPU against the per-tap torch loop, in one run, and store the figures.
+"""Time separable convolution on this machine's CPU, compared with a loop over the taps in torch.
 
-    python benchmarks/separable.py [--threads 2] [--rounds 5] [--out benchmarks/results/separable.json]
+    python benchmarks/separable.py [--threads 2] [--rounds 5] [--out FILE] [--against REV]
 
-One frame of 1280x720, three channels, T = 51, float32: the loop (for each i the sum over j of the shifted picture times
-the horizontal kernel, then times the vertical one), forward and gradients of each backend; then other types, sizes and
-composite dilation. Everything is timed twice in a row in each round (virtual machines take back memory that lies free
-for a second or two), and the best of all is kept: ratios are of one run. Time on the wall means something on an idle
-machine only; processor time still does on a busy one, with `--threads 1`, as idle torch threads spin.
+Times are for one frame of 1280x720 with three channels, T = 51, float32: the loop over the taps, then forward and
+gradients of each backend, then Halide's forward with other types, sizes and composite dilation. In each round, every
+job runs twice in succession, because virtual machines reclaim memory that was free for a second or two. The shortest
+time of all rounds is kept, as wall time and as processor time. On a machine with other load only the processor time
+means something, and only with `--threads 1`, because idle torch threads spin.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import chain, repeat
-from pathlib import Path
 from typing import Any
 
+import common
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,47 +29,59 @@ from midframe.ops.separable import halide, pytorch
 
 HEIGHT, WIDTH, CHANNELS, TAPS = 720, 1280, 3, 51
 
+Jobs = dict[str, Callable[[], Any]]
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "separable.json")
+    parser = common.parser(__doc__, "separable")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch and Halide")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of all jobs; the shortest time counts")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    measured_on = common.machine()
+    compile_seconds = measure_compile_times()
+    wall, processor = measure(frame_jobs(), options.rounds)
+    common.write_result(
+        options, __doc__.splitlines()[0], figures(options, compile_seconds, wall, processor), measured_on
+    )
 
-    compile_seconds = compile_times()
-    jobs = jobs_of_one_frame()
+
+def measure(jobs: Jobs, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the shortest wall time and processor time of each job in milliseconds."""
     wall, processor = (dict.fromkeys(jobs, float("inf")) for _ in range(2))
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, job in chain.from_iterable(repeat(item, 2) for item in jobs.items()):
             start, start_processor = time.perf_counter(), time.process_time()
             job()
             processor[name] = min(processor[name], (time.process_time() - start_processor) * 1e3)
             wall[name] = min(wall[name], (time.perf_counter() - start) * 1e3)
+    return wall, processor
 
-    arithmetic = 2 * (TAPS**2 + TAPS) * CHANNELS * HEIGHT * WIDTH
-    result = {
-        "schema": "midframe.benchmark.separable/1",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine() | {"threads": options.threads},
-        "versions": {"torch": torch.__version__, "halide": version("halide"), "python": platform.python_version()},
-        "frame": {"height": HEIGHT, "width": WIDTH, "channels": CHANNELS, "taps": TAPS, "rounds": options.rounds},
-        "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+
+def figures(
+    options: argparse.Namespace,
+    compile_seconds: dict[str, float],
+    wall: dict[str, float],
+    processor: dict[str, float],
+) -> dict[str, Any]:
+    """Return the figures of the result file."""
+    operations = 2 * (TAPS**2 + TAPS) * CHANNELS * HEIGHT * WIDTH
+    return {
+        "frame": {"height": HEIGHT, "width": WIDTH, "channels": CHANNELS, "taps": TAPS},
+        "threads": options.threads,
+        "rounds": options.rounds,
         "milliseconds": {name: round(value, 2) for name, value in wall.items()},
         "processor_milliseconds": {name: round(value, 2) for name, value in processor.items()},
         "compile_seconds": compile_seconds,
         "ratios": ratios(wall),
         "processor_ratios": ratios(processor),
-        "halide_forward_gflops": round(arithmetic / wall["halide, forward"] / 1e6, 1),
+        "halide_forward_gflops": round(operations / wall["halide, forward"] / 1e6, 1),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
 
 
 def ratios(milliseconds: dict[str, float]) -> dict[str, float]:
+    """Return how the backends compare with the loop over the taps, and gradients with the forward pass."""
     loop, forward = milliseconds["per-tap loop, forward"], milliseconds["halide, forward"]
     return {
         "per-tap loop / halide forward": round(loop / forward, 2),
@@ -82,13 +90,14 @@ def ratios(milliseconds: dict[str, float]) -> dict[str, float]:
     }
 
 
-def jobs_of_one_frame() -> dict[str, Callable[[], Any]]:
-    image, vertical, horizontal = inputs(TAPS)
+def frame_jobs() -> Jobs:
+    """Return the calls to time, by name."""
+    image, vertical, horizontal = random_inputs(TAPS)
     grad, grad_sum = torch.randn_like(image), torch.zeros(1, 1, HEIGHT, WIDTH)
     dense, composite = TapPattern.dense(TAPS), TapPattern.composite(11, 10)
     bfloat16 = vertical.bfloat16(), horizontal.bfloat16()
     channels_last = [t.contiguous(memory_format=torch.channels_last) for t in (vertical, horizontal)]
-    jobs: dict[str, Callable[[], Any]] = {"per-tap loop, forward": lambda: per_tap_loop(image, vertical, horizontal)}
+    jobs: Jobs = {"per-tap loop, forward": lambda: convolve_tap_by_tap(image, vertical, horizontal)}
     for name, backend in (("halide", halide), ("torch", pytorch)):
         jobs |= {
             f"{name}, forward": lambda b=backend: b.forward(image, vertical, horizontal, dense, False),
@@ -103,17 +112,19 @@ def jobs_of_one_frame() -> dict[str, Callable[[], Any]]:
         maps = vertical[:, : taps.size], horizontal[:, : taps.size]
         which = f"T = {taps.size}" if taps.is_dense else f"composite {taps.inner}/{taps.outer} (T = {taps.size})"
         jobs[f"halide, forward, {which}"] = lambda m=maps, t=taps: halide.forward(image, *m, t, False)
-    delta = torch.ones(1, 1, 1, 1).expand(1, 1, HEIGHT, WIDTH)
-    jobs["auto, one tap, expanded"] = lambda: separable_convolution(image, delta, delta)
+    single_tap = torch.ones(1, 1, 1, 1).expand(1, 1, HEIGHT, WIDTH)
+    jobs["auto, one tap, expanded"] = lambda: separable_convolution(image, single_tap, single_tap)
     return jobs
 
 
-def inputs(taps: int) -> tuple[Tensor, Tensor, Tensor]:
-    maps = (1, taps, HEIGHT, WIDTH)
-    return torch.rand(1, CHANNELS, HEIGHT, WIDTH), torch.randn(maps), torch.randn(maps)
+def random_inputs(taps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a random image and kernel maps."""
+    maps_shape = (1, taps, HEIGHT, WIDTH)
+    return torch.rand(1, CHANNELS, HEIGHT, WIDTH), torch.randn(maps_shape), torch.randn(maps_shape)
 
 
-def per_tap_loop(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+def convolve_tap_by_tap(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Convolve as the definition does, but in place: for each row of taps the sum over its taps."""
     taps = vertical.shape[1]
     padded = F.pad(image, [taps // 2] * 4)
     out = torch.zeros_like(image)
@@ -125,18 +136,18 @@ def per_tap_loop(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     return out
 
 
-def compile_times() -> dict[str, float]:
-    """Seconds that the first call of each pipeline takes with nothing kept, on a tiny picture."""
+def measure_compile_times() -> dict[str, float]:
+    """Return the seconds that the first call of each pipeline takes on a tiny image with an empty cache."""
     tensors = [torch.randn(1, n, 8, 20) for n in (3, 5, 5, 3, 1)]
     image, vertical, horizontal, grad, grad_sum = tensors
     dense = TapPattern.dense(5)
-    calls: dict[str, Callable[[], Any]] = {
+    calls: Jobs = {
         "forward": lambda: halide.forward(image, vertical, horizontal, dense, False),
         "kernel gradients": lambda: halide.gradient_kernels(grad, grad_sum, image, vertical, horizontal, dense, False),
         "image gradient": lambda: halide.gradient_image(grad, vertical, horizontal, dense, False),
     }
     seconds = {}
-    kept = os.environ.get("XDG_CACHE_HOME")
+    previous = os.environ.get("XDG_CACHE_HOME")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         for name, call in calls.items():
@@ -144,20 +155,9 @@ def compile_times() -> dict[str, float]:
             call()
             seconds[name] = round(time.perf_counter() - start, 2)
     os.environ.pop("XDG_CACHE_HOME")
-    if kept is not None:
-        os.environ["XDG_CACHE_HOME"] = kept
+    if previous is not None:
+        os.environ["XDG_CACHE_HOME"] = previous
     return seconds
-
-
-def machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = lines[0] if lines else model
-    import halide as hl
-
-    return {"processor": model, "cores": os.cpu_count(), "halide_target": str(hl.get_host_target())}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Convert a film, or a drawn one, and lay a made frame beside its neighbours: `make demo [INPUT=film.mp4]`.
+"""Convert a film, and draw an interpolated frame between its neighbours: `make demo [INPUT=film.mp4]`.
 
-`python scripts/demo.py --strip docs/images/demo-strip.jpg` draws the picture of the README; `--start 2 --seconds 1`
-converts only that part of a film.
+Without INPUT a film is drawn. `python scripts/demo.py --strip docs/images/demo-strip.jpg` draws the picture of the
+README; `--start 2 --seconds 1` converts only that part of a film.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out"
 HEIGHT = 360
-"""The height of a strip's pictures."""
+"""Height of the pictures of the strip, in pixels."""
+
 CUT = 60
-"""Mean change of gray from which two frames are taken for different shots."""
+"""Mean difference of gray values above which two frames are taken to belong to different shots."""
 
 
 def main() -> None:
-    """Draw a film where none is given, convert it, and write the strip."""
+    """Draw a film if none is given, convert it, and write the strip."""
     from midframe import convert
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--strip", type=Path)
     given = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    source = given.film or drawn_film(OUT / "demo.mp4")
+    source = given.film or draw_film(OUT / "demo.mp4")
     target = OUT / f"{source.stem}-smooth.mp4"
     print(f"converting {source} ...")
     summary = convert(
@@ -51,33 +52,36 @@ def main() -> None:
         start=given.start,
         duration=given.seconds,
         overwrite=True,
-        progress=Told().show,
+        progress=ProgressPrinter().show,
     )
     for warning in summary.warnings:
-        print(f"  note: {warning}")
+        print(f"  warning: {warning}")
     counts = summary.counts
-    print(f"the film:  {target}  ({counts.read} frames became {counts.written}, {counts.interpolated} of them made)")
+    frames = f"{counts.read} frames became {counts.written}, {counts.interpolated} of them interpolated"
+    print(f"the film:  {target}  ({frames})")
     picture = given.strip or OUT / f"{source.stem}-strip.png"
-    place = strip(target, picture)
-    print(f"the strip: {picture}  (first, made, second, at {float(place):.2f} s)")
+    time_shown = draw_strip(target, picture)
+    print(f"the strip: {picture}  (first, interpolated, second, at {float(time_shown):.2f} s)")
 
 
-class Told:
-    """Says every few seconds how far a conversion is."""
+class ProgressPrinter:
+    """Prints the progress of a conversion every few seconds."""
 
-    EVERY = 5.0
+    INTERVAL = 5.0
+    """Seconds between two lines."""
 
     def __init__(self) -> None:
-        self.last = time.monotonic()
+        self.last_line = time.monotonic()
 
-    def show(self, now: Progress) -> None:
-        if now.stage == "convert" and time.monotonic() - self.last >= self.EVERY:
-            self.last = time.monotonic()
-            print(f"  {now.written} of {now.total} frames", flush=True)
+    def show(self, progress: Progress) -> None:
+        """Print a line if the last one is old enough."""
+        if progress.stage == "convert" and time.monotonic() - self.last_line >= self.INTERVAL:
+            self.last_line = time.monotonic()
+            print(f"  {progress.written} of {progress.total} frames", flush=True)
 
 
-def drawn_film(path: Path) -> Path:
-    """A second of textured shapes that move behind a static caption, with sound."""
+def draw_film(path: Path) -> Path:
+    """Draw a second of textured shapes that move behind a static caption, with sound."""
     sys.path.insert(0, str(ROOT / "tests"))
     from films import AudioTrack, Film, draw
 
@@ -85,35 +89,38 @@ def drawn_film(path: Path) -> Path:
     return draw(film, path)
 
 
-def strip(film: Path, picture: Path) -> Fraction:
-    """Write a made frame between its neighbours, out of a film of two frames for one; returns the first one's time.
+def draw_strip(film: Path, picture: Path) -> Fraction:
+    """Draw an interpolated frame between its neighbours; return the time of the first one.
 
-    The place is where most moves between frames of one shot. Every second frame of such a film is a source frame.
+    film: converted with factor 2, so every second frame is a source frame. The pair with the largest difference within
+    a shot is shown.
     """
-    small = [
-        (when, frame.reformat(width=64, height=36, format="gray").to_ndarray().astype(float))
-        for when, frame in decoded(film)
+    thumbnails = [
+        (time, frame.reformat(width=64, height=36, format="gray").to_ndarray().astype(float))
+        for time, frame in decode(film)
     ]
-    places = [(float(np.abs(small[k][1] - small[k + 2][1]).mean()), k) for k in range(0, len(small) - 2, 2)]
-    if not places:
-        raise SystemExit(f"{film} has no made frame to show")
-    _, k = max((place for place in places if place[0] < CUT), default=places[0])
+    differences = [
+        (float(np.abs(thumbnails[k][1] - thumbnails[k + 2][1]).mean()), k) for k in range(0, len(thumbnails) - 2, 2)
+    ]
+    if not differences:
+        raise SystemExit(f"{film} has no interpolated frame to show")
+    _, first = max((pair for pair in differences if pair[0] < CUT), default=differences[0])
     shown = [
         frame.to_image(height=HEIGHT, width=round(frame.width * HEIGHT / frame.height))
-        for number, (_, frame) in enumerate(decoded(film))
-        if k <= number <= k + 2
+        for number, (_, frame) in enumerate(decode(film))
+        if first <= number <= first + 2
     ]
     width = shown[0].width
     sheet = Image.new("RGB", (width * 3 + 16, HEIGHT + 28), "white")
-    for n, (name, image) in enumerate(zip(("first", "made", "second"), shown, strict=True)):
+    for n, (name, image) in enumerate(zip(("first", "interpolated", "second"), shown, strict=True)):
         sheet.paste(image, (n * (width + 8), 28))
         ImageDraw.Draw(sheet).text((n * (width + 8) + 4, 4), name, fill="black", font=ImageFont.load_default(16))
     sheet.save(picture, quality=88)
-    return small[k][0]
+    return thumbnails[first][0]
 
 
-def decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """The frames of a film's picture with their times."""
+def decode(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Decode a film; yield the time of each frame in seconds, and the frame."""
     with av.open(str(path)) as container:
         stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
         for frame in container.decode(stream):

@@ -1,11 +1,12 @@
-"""Damage small films at random, convert them, and see that nothing bad happens and nothing is passed over in silence.
+"""Corrupt small films at random, convert them, and check that no damage crashes the conversion or goes unreported.
 
     python scripts/fuzz.py --cases 500 --out benchmarks/results/fuzz.json
 
-Each case is one of three drawn films with one random corruption, converted with and without `keep_going` by a worker
-process that a time limit watches. What must hold: no error but a `MidframeError`, no crash, no hang, no file left
-behind, and no success without a word where an independent reading by PyAV shows damage (an exception, a packet or
-frame marked as corrupt) or fewer frames than the whole film has. Ends with exit code 1 where one of these fails.
+Each case is one of three drawn films with one random corruption. A worker process with a time limit converts it both
+with and without `keep_going`. A case fails if the conversion raises anything but a `MidframeError`, crashes, hangs or
+leaves a file behind. It also fails if the conversion succeeds without a warning although PyAV alone finds damage in
+the film: an exception, a packet or frame marked as corrupt, or fewer frames than in the intact film. The exit code is 1
+if a case fails.
 """
 
 from __future__ import annotations
@@ -28,38 +29,49 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 30.0
-"""Seconds for one case; both conversions and the independent reading usually take less than one."""
+"""Seconds within which a case must end: both conversions and the reading by PyAV. They usually take less than one."""
 
 
 @dataclass
-class Verdict:
-    """What one case gave: for each mode how it ended, and everything that must not be."""
+class CaseResult:
+    """The result of one case."""
 
     film: str
+    """File name of the intact film."""
     corruption: str
-    seed: int
+    """Name of the corrupting function."""
+    number: int
+    """Number of the case, which `--only` takes."""
     shows_damage: bool = False
+    """Whether PyAV alone finds damage."""
     plain: str = ""
+    """How the conversion without `keep_going` ended."""
     keep_going: str = ""
+    """How the conversion with `keep_going` ended."""
     faults: list[str] = field(default_factory=list)
+    """Why the case fails; empty if it does not."""
 
 
 def bit_flips(data: bytearray, draw: random.Random) -> None:
+    """Flip up to 100 bits."""
     for _ in range(draw.choice((1, 3, 10, 100))):
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
 
 
 def zeroed_run(data: bytearray, draw: random.Random) -> None:
+    """Set up to 8,000 bytes in a row to 0."""
     start = draw.randrange(len(data))
     length = min(draw.choice((4, 64, 1000, 8000)), len(data) - start)
     data[start : start + length] = bytes(length)
 
 
 def truncation(data: bytearray, draw: random.Random) -> None:
+    """Cut off the end of the file."""
     del data[draw.randrange(len(data)) :]
 
 
 def swapped_chunks(data: bytearray, draw: random.Random) -> None:
+    """Exchange two chunks of up to 4 KB."""
     length = min(draw.choice((16, 188, 1024, 4096)), len(data) // 3)
     first, second = sorted((draw.randrange(len(data) - 2 * length), draw.randrange(len(data) - 2 * length)))
     second = max(second, first + length)
@@ -68,15 +80,16 @@ def swapped_chunks(data: bytearray, draw: random.Random) -> None:
 
 
 def header_field(data: bytearray, draw: random.Random) -> None:
-    """A four-byte number in the first or last 2 KB, where containers keep what they know about the film."""
-    near = draw.randrange(min(2048, len(data) - 4))
-    where = near if draw.random() < 0.6 else len(data) - 4 - near
-    data[where : where + 4] = draw.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, draw.getrandbits(32))).to_bytes(4, "big")
+    """Change a four-byte number in the first or last 2 KB, where containers store their headers."""
+    offset = draw.randrange(min(2048, len(data) - 4))
+    start = offset if draw.random() < 0.6 else len(data) - 4 - offset
+    data[start : start + 4] = draw.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, draw.getrandbits(32))).to_bytes(4, "big")
 
 
-def inserted_rubbish(data: bytearray, draw: random.Random) -> None:
-    where = draw.randrange(len(data))
-    data[where:where] = draw.randbytes(draw.choice((1, 5, 200, 3000)))
+def inserted_bytes(data: bytearray, draw: random.Random) -> None:
+    """Insert up to 3,000 random bytes."""
+    start = draw.randrange(len(data))
+    data[start:start] = draw.randbytes(draw.choice((1, 5, 200, 3000)))
 
 
 CORRUPTIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
@@ -85,12 +98,12 @@ CORRUPTIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
     truncation,
     swapped_chunks,
     header_field,
-    inserted_rubbish,
+    inserted_bytes,
 )
 
 
 def draw_films(folder: Path) -> list[Path]:
-    """The whole films: mp4 (H.264, AAC), mkv (VP9, SubRip), avi (MPEG-4, MP3)."""
+    """Draw the intact films: mp4 (H.264, AAC), mkv (VP9, SubRip), avi (MPEG-4, MP3)."""
     sys.path.insert(0, str(ROOT / "tests"))
     from films import AudioTrack, Film, SubtitleTrack, draw
 
@@ -102,9 +115,9 @@ def draw_films(folder: Path) -> list[Path]:
     ]
 
 
-def fuzz(cases: int, seed: int, only: int | None = None) -> list[Verdict]:
-    """Run that many cases; the same seed gives the same ones. With `only`, just that one."""
-    verdicts = []
+def fuzz(cases: int, seed: int, only: int | None = None) -> list[CaseResult]:
+    """Run a number of cases, which the seed determines. only: the number of the single case to run."""
+    results = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         films = draw_films(folder)
@@ -117,14 +130,14 @@ def fuzz(cases: int, seed: int, only: int | None = None) -> list[Verdict]:
                 corruption(data, random.Random(f"{seed}.{k}"))
                 case = folder / f"case{film.suffix}"
                 case.write_bytes(data)
-                verdict = Verdict(film.name, corruption.__name__, k)
-                worker.judge(case, film, verdict)
-                verdicts.append(verdict)
-    return verdicts
+                result = CaseResult(film.name, corruption.__name__, k)
+                worker.run(case, film, result)
+                results.append(result)
+    return results
 
 
 class Worker:
-    """A process that converts one case after the other; started again when it crashed or hung."""
+    """A process that runs one case after the other; it is started again after a crash or a timeout."""
 
     def __init__(self, films: list[Path]) -> None:
         self.films = films
@@ -136,29 +149,31 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def judge(self, case: Path, film: Path, verdict: Verdict) -> None:
+    def run(self, case: Path, film: Path, result: CaseResult) -> None:
+        """Run one case and complete its result. case: the corrupted file; film: the intact one."""
         if self.process is None:
             command = [sys.executable, "-X", "faulthandler", __file__, "--worker", *map(str, self.films)]
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self._line(120.0)
+            self._read_line(120.0)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"case": str(case), "film": str(film)}) + "\n")
             self.process.stdin.flush()
-            answer = self._line(LIMIT)
+            answer = self._read_line(LIMIT)
         except TimeoutError:
-            verdict.faults.append(f"hung for {LIMIT:g} s")
+            result.faults.append(f"hung for {LIMIT:g} s")
             self._end()
             return
         except (BrokenPipeError, EOFError):
-            verdict.faults.append(f"crashed: the worker ended with {self.process.wait()}")
+            result.faults.append(f"crashed: the worker ended with {self.process.wait()}")
             self._end()
             return
-        verdict.shows_damage = answer["shows_damage"]
-        verdict.plain, verdict.keep_going = answer["plain"], answer["keep_going"]
-        verdict.faults += answer["faults"]
+        result.shows_damage = answer["shows_damage"]
+        result.plain, result.keep_going = answer["plain"], answer["keep_going"]
+        result.faults += answer["faults"]
 
-    def _line(self, limit: float) -> dict[str, Any]:
+    def _read_line(self, limit: float) -> dict[str, Any]:
+        """Read an answer of the worker. Raises `TimeoutError` after `limit` seconds, `EOFError` if the worker ended."""
         assert self.process is not None
         assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], limit)[0]:
@@ -169,6 +184,7 @@ class Worker:
         return dict(json.loads(line))
 
     def _end(self) -> None:
+        """Kill the process."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -176,32 +192,34 @@ class Worker:
 
 
 def work(films: list[Path]) -> None:
-    """The worker: reads cases from standard input, answers on standard output."""
+    """Run as the worker: read cases from standard input, and write an answer for each to standard output."""
     import av.logging
 
-    av.logging.set_level(av.logging.PANIC)  # PyAV prints a traceback where its log is turned off while it is used
-    whole = {str(film): (read_independently(film)[1], _converted(film, False)[2]) for film in films}
+    av.logging.set_level(av.logging.PANIC)  # PyAV prints a traceback if its log is turned off in use
+    intact = {str(film): (read_with_pyav(film)[1], _convert(film, False)[2]) for film in films}
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         case = Path(request["case"])
-        frames, usual = whole[request["film"]]
-        damaged, found = read_independently(case)
+        frames, usual_warnings = intact[request["film"]]
+        damaged, found = read_with_pyav(case)
         answer: dict[str, Any] = {"shows_damage": damaged or found < frames, "faults": []}
         for mode in (False, True):
             before = set(case.parent.iterdir())
-            words, faults, warnings = _converted(case, mode)
-            said = set(warnings) - set(usual)
-            if words.startswith("done") and answer["shows_damage"] and not said:
-                faults.append(f"{'keep_going' if mode else 'plain'}: done without a word, {found} of {frames} frames")
+            ending, faults, warnings = _convert(case, mode)
+            new_warnings = set(warnings) - set(usual_warnings)
+            if ending.startswith("done") and answer["shows_damage"] and not new_warnings:
+                name = "keep_going" if mode else "plain"
+                faults.append(f"{name}: done without a warning, {found} of {frames} frames")
             faults += [f"left behind: {left.name}" for left in set(case.parent.iterdir()) - before]
-            answer["keep_going" if mode else "plain"] = words + (", with words" if said and "done" in words else "")
+            warned = ", with warnings" if new_warnings and "done" in ending else ""
+            answer["keep_going" if mode else "plain"] = ending + warned
             answer["faults"] += faults
         print(json.dumps(answer), flush=True)
 
 
-def _converted(case: Path, keep_going: bool) -> tuple[str, list[str], list[str]]:
-    """(how a conversion ended, faults, warnings)."""
+def _convert(case: Path, keep_going: bool) -> tuple[str, list[str], list[str]]:
+    """Convert a film; return how the conversion ended, its faults, and its warnings."""
     from midframe.conversion import convert
     from midframe.errors import MidframeError
 
@@ -220,8 +238,8 @@ def _converted(case: Path, keep_going: bool) -> tuple[str, list[str], list[str]]
     return "done" if summary.complete else "done, not complete", faults, list(summary.warnings)
 
 
-def read_independently(path: Path) -> tuple[bool, int]:
-    """Whether PyAV alone sees damage in a film (packets of all streams, frames of the picture), and its frames."""
+def read_with_pyav(path: Path) -> tuple[bool, int]:
+    """Return whether PyAV alone finds damage in any packet or frame of a film, and the number of its frames."""
     import av
     import av.error
 
@@ -244,24 +262,25 @@ def read_independently(path: Path) -> tuple[bool, int]:
     return damaged, frames
 
 
-def report(verdicts: list[Verdict], seconds: float, seed: int) -> dict[str, Any]:
-    """Counts over all cases, and the whole of those that failed."""
-    bad = [verdict for verdict in verdicts if verdict.faults]
+def summarise(results: list[CaseResult], seconds: float, seed: int) -> dict[str, Any]:
+    """Return counts over all cases, and the results of those that failed."""
+    failed = [result for result in results if result.faults]
     return {
-        "cases": len(verdicts),
+        "cases": len(results),
         "seed": seed,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "seconds": round(seconds, 1),
-        "shown_as_damaged_by_pyav": sum(v.shows_damage for v in verdicts),
-        "plain": dict(Counter(v.plain for v in verdicts).most_common()),
-        "keep_going": dict(Counter(v.keep_going for v in verdicts).most_common()),
-        "by_film": dict(Counter(v.film for v in verdicts)),
-        "by_corruption": dict(Counter(v.corruption for v in verdicts)),
-        "failed": [asdict(v) for v in bad],
+        "shown_as_damaged_by_pyav": sum(result.shows_damage for result in results),
+        "plain": dict(Counter(result.plain for result in results).most_common()),
+        "keep_going": dict(Counter(result.keep_going for result in results).most_common()),
+        "by_film": dict(Counter(result.film for result in results)),
+        "by_corruption": dict(Counter(result.corruption for result in results)),
+        "failed": [asdict(result) for result in failed],
     }
 
 
 def main() -> int:
+    """Run the cases, write the summary, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
@@ -273,14 +292,14 @@ def main() -> int:
         with contextlib.suppress(KeyboardInterrupt):
             work(options.worker)
         return 0
-    began = time.monotonic()
-    verdicts = fuzz(options.cases, options.seed, options.only)
-    result = report(verdicts, time.monotonic() - began, options.seed)
-    text = json.dumps(result, indent=2) + "\n"
+    started = time.monotonic()
+    results = fuzz(options.cases, options.seed, options.only)
+    summary = summarise(results, time.monotonic() - started, options.seed)
+    text = json.dumps(summary, indent=2) + "\n"
     print(text, end="")
     if options.out:
         options.out.write_text(text)
-    return 1 if result["failed"] else 0
+    return 1 if summary["failed"] else 0
 
 
 if __name__ == "__main__":

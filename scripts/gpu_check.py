@@ -1,11 +1,11 @@
-"""Check Midframe on a machine with a GPU: Triton kernels against the reference, and what everything costs there.
+"""Check Midframe on a machine with a GPU: Triton kernels against the reference; times of operator, networks, shader.
 
     python scripts/gpu_check.py [--out gpu-check.json] [--minutes 8]     on a machine with CUDA, torch and triton
-    python scripts/gpu_check.py --dry-run                                anywhere: interpreted kernels, tiny pictures
+    python scripts/gpu_check.py --dry-run                                anywhere: interpreted kernels, tiny frames
 
-Needs no network and no installation: the package is taken from the `src` beside this folder. Writes one JSON object:
-`machine`, `checks` (each with its errors relative to the norm, and whether they are allowed), `operator_ms`,
-`network_ms`, `shader_ms`, `failures`. What fails is recorded and the rest goes on; the exit code is 1 if anything did.
+Needs no network and no installation: the package is imported from `src` beside this folder. Writes one JSON object with
+`machine`, `checks` (each with its errors relative to the norm and the tolerance), `compiled_fullgraph`, `operator_ms`,
+`network_ms`, `shader_ms` and `failures`. A failure is recorded and the remaining parts run; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
+"""Largest error relative to the norm, by the type of the inputs."""
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920)}
-TINY = {"tiny": (16, 20)}
+"""Height and width of the frames."""
+TINY_SIZES = {"tiny": (16, 20)}
+"""Height and width of the frames of a dry run."""
+WARM_UP_CALLS = 2
+"""Calls before those that are timed."""
 
 
 def main() -> int:
@@ -31,260 +37,309 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("gpu-check.json"))
     parser.add_argument("--minutes", type=float, default=8.0, help="no new measurement starts after this time")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes, on the CPU if there is no GPU")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     sys.path.insert(0, str(ROOT / "src"))
     import torch
 
-    gpu = torch.cuda.is_available()
-    if not gpu:
-        if not arguments.dry_run:
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu:
+        if not options.dry_run:
             print("no CUDA device found; --dry-run runs tiny shapes on the CPU", file=sys.stderr)
             return 5
         os.environ["TRITON_INTERPRET"] = "1"  # read by Triton when its kernels are defined
-    run = Run("cuda" if gpu else "cpu", arguments.dry_run, time.monotonic() + 60 * arguments.minutes)
+    session = Session("cuda" if has_gpu else "cpu", options.dry_run, time.monotonic() + 60 * options.minutes)
     for name, part in (
-        ("machine", machine),
-        ("checks", checks),
-        ("compiled_fullgraph", compiled),
-        ("operator_ms", operator_times),
-        ("network_ms", network_times),
-        ("shader_ms", shader_times),
+        ("machine", describe_machine),
+        ("checks", check_kernels),
+        ("compiled_fullgraph", check_compiled),
+        ("operator_ms", time_operator),
+        ("network_ms", time_networks),
+        ("shader_ms", time_shader),
     ):
-        run.result[name] = run.guarded(name, lambda part=part: part(run))
-        arguments.out.write_text(json.dumps({**run.result, "failures": run.failures}, indent=1) + "\n")
-    print(arguments.out.read_text(), end="")
-    return 1 if run.failures else 0
+        session.result[name] = session.attempt(name, lambda part=part: part(session))
+        options.out.write_text(json.dumps({**session.result, "failures": session.failures}, indent=1) + "\n")
+    print(options.out.read_text(), end="")
+    return 1 if session.failures else 0
 
 
-class Run:
-    """What all parts share: the device, the time left, the results so far."""
+class Session:
+    """The device, the time limit, and the results and failures so far."""
 
     def __init__(self, device: str, tiny: bool, deadline: float) -> None:
         self.device, self.tiny, self.deadline = device, tiny, deadline
         self.result: dict[str, Any] = {}
         self.failures: list[str] = []
 
-    def guarded(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do the work; an error becomes a failure and an answer of one line."""
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of the frames, by name."""
+        return TINY_SIZES if self.tiny else SIZES
+
+    def attempt(self, name: str, function: Callable[[], Any]) -> Any:
+        """Call a function unless the time is over. Record an error as a failure and return it as one line."""
         if time.monotonic() > self.deadline:
             self.failures.append(f"{name}: not started, the time was over")
             return None
         try:
-            return work()
-        except Exception as error:  # a failed part must not cost the other parts their turn
+            return function()
+        except Exception as error:  # the remaining parts must run all the same
             line = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
             self.failures.append(line)
             return line
 
-    def milliseconds(self, work: Callable[[], Any]) -> dict[str, float]:
-        """Median and best of some calls after two that warm up, and the most memory taken in MB (GPU only)."""
+    def milliseconds(self, function: Callable[[], Any]) -> dict[str, float]:
+        """Return the median and the best time of several calls, and their peak memory in MB on a GPU."""
         import torch
 
-        spent: list[float] = []
+        times: list[float] = []
         if self.device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        for k in range(3 if self.tiny else 12):
+        for call in range(WARM_UP_CALLS + (1 if self.tiny else 10)):
             start = time.perf_counter()
-            work()
+            function()
             if self.device == "cuda":
                 torch.cuda.synchronize()
-            if k >= 2:
-                spent.append((time.perf_counter() - start) * 1e3)
-        answer = {"median": round(statistics.median(spent), 3), "best": round(min(spent), 3)}
+            if call >= WARM_UP_CALLS:
+                times.append((time.perf_counter() - start) * 1e3)
+        result = {"median": round(statistics.median(times), 3), "best": round(min(times), 3)}
         if self.device == "cuda":
-            answer["peak_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-        return answer
+            result["peak_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        return result
 
 
-def machine(run: Run) -> dict[str, Any]:
+def describe_machine(session: Session) -> dict[str, Any]:
+    """Return versions and the GPU."""
     import torch
     import triton
 
-    answer = {"torch": torch.__version__, "triton": triton.__version__, "python": sys.version.split()[0]}
-    if run.device == "cuda":
+    machine = {"torch": torch.__version__, "triton": triton.__version__, "python": sys.version.split()[0]}
+    if session.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         capability = f"{properties.major}.{properties.minor}"
-        answer |= {"gpu": properties.name, "capability": capability, "cuda": str(torch.version.cuda)}
-    return {**answer, "device": run.device, "dry_run": run.tiny}
+        machine |= {"gpu": properties.name, "capability": capability, "cuda": str(torch.version.cuda)}
+    return {**machine, "device": session.device, "dry_run": session.tiny}
 
 
-def cases(run: Run) -> Iterator[tuple[Any, str, tuple[int, int, int, int], str]]:
-    """Tap pattern, border, shape of the picture, type."""
-    from midframe.ops.taps import Reading, TapPattern
+@dataclass(frozen=True)
+class Case:
+    """Arguments of the operator in one check."""
 
-    if run.tiny:
-        yield TapPattern.dense(3), "zero", (1, 2, 3, 9), "float32"
-        yield TapPattern.composite(1, 2), "replicate", (1, 1, 2, 7), "bfloat16"
+    taps: Any
+    """Tap pattern."""
+    border: str
+    """Border rule: `zero` or `replicate`."""
+    shape: tuple[int, int, int, int]
+    """Shape of the image, `[B, C, H, W]`."""
+    dtype: str
+    """Type of image and kernels."""
+
+    @property
+    def name(self) -> str:
+        """A description for the report."""
+        pattern = "dense" if self.taps.is_dense else self.taps.variant
+        return f"T={self.taps.size} {pattern} {self.border} {list(self.shape)} {self.dtype}"
+
+
+def kernel_cases(session: Session) -> Iterator[Case]:
+    """Yield the arguments with which the Triton kernels are checked."""
+    from midframe.ops.taps import TapPattern, Variant
+
+    if session.tiny:
+        yield Case(TapPattern.dense(3), "zero", (1, 2, 3, 9), "float32")
+        yield Case(TapPattern.composite(1, 2), "replicate", (1, 1, 2, 7), "bfloat16")
         return
     for border in ("zero", "replicate"):
-        for pattern in (TapPattern.dense(size) for size in (1, 3, 5, 9)):
+        for taps in (TapPattern.dense(size) for size in (1, 3, 5, 9)):
             for shape in ((1, 1, 1, 1), (2, 3, 16, 16), (3, 4, 70, 67), (1, 3, 33, 301)):
-                yield pattern, border, shape, "float32"
-            yield pattern, border, (2, 3, 61, 130), "bfloat16"
-            yield pattern, border, (2, 3, 61, 130), "float16"
-        # Fewer of these: a kernel of many taps takes seconds to compile, and anew for each type and number of channels.
-        for pattern in (TapPattern.dense(51), *(TapPattern.composite(11, 10, r) for r in get_args(Reading))):
-            yield pattern, border, (2, 3, 70, 67), "float32"
-        yield TapPattern.dense(51), border, (2, 3, 70, 67), "bfloat16"
+                yield Case(taps, border, shape, "float32")
+            yield Case(taps, border, (2, 3, 61, 130), "bfloat16")
+            yield Case(taps, border, (2, 3, 61, 130), "float16")
+        # Fewer cases with many taps: each type and number of channels takes seconds to compile.
+        composite = (TapPattern.composite(11, 10, variant) for variant in get_args(Variant))
+        for taps in (TapPattern.dense(51), *composite):
+            yield Case(taps, border, (2, 3, 70, 67), "float32")
+        yield Case(TapPattern.dense(51), border, (2, 3, 70, 67), "bfloat16")
 
 
-def checks(run: Run) -> list[dict[str, Any]]:
-    """Output, weight sum and all gradients of the Triton kernels, each against the reference in float64."""
-    answers = []
-    for taps, border, shape, kind in cases(run):
-        name = f"T={taps.size} {'dense' if taps.is_dense else taps.variant} {border} {list(shape)} {kind}"
-        errors = run.guarded(name, lambda t=taps, b=border, s=shape, k=kind: errors_of(run, t, b, s, k))
-        good = isinstance(errors, dict) and all(error < TOLERANCE[kind] for error in errors.values())
-        if isinstance(errors, dict) and not good:
-            run.failures.append(f"{name}: {errors}")
-        answers.append({"case": name, "errors": errors, "allowed": TOLERANCE[kind], "good": good})
-    return answers
+def check_kernels(session: Session) -> list[dict[str, Any]]:
+    """Compare output, weight sum and all gradients of the Triton kernels with the reference in float64."""
+    results = []
+    for case in kernel_cases(session):
+        tolerance = TOLERANCE[case.dtype]
+        errors = session.attempt(case.name, lambda case=case: relative_errors(session, case))
+        passed = isinstance(errors, dict) and all(error < tolerance for error in errors.values())
+        if isinstance(errors, dict) and not passed:
+            session.failures.append(f"{case.name}: {errors}")
+        results.append({"case": case.name, "errors": errors, "tolerance": tolerance, "passed": passed})
+    return results
 
 
-def errors_of(run: Run, taps: Any, border: str, shape: tuple[int, ...], kind: str) -> dict[str, float]:
+def relative_errors(session: Session, case: Case) -> dict[str, float]:
+    """Return the error of each result of the Triton kernels relative to the norm of the reference's."""
     import torch
 
     from midframe.ops import separable_convolution
 
     torch.manual_seed(0)
-    kernels = (shape[0], taps.size, *shape[2:])
-    dtype = getattr(torch, kind)
-    tensors = [torch.randn(size, device=run.device).to(dtype) for size in (shape, kernels, kernels)]
-    pull = torch.randn(shape, device=run.device, dtype=torch.float64)
+    kernel_shape = (case.shape[0], case.taps.size, *case.shape[2:])
+    dtype = getattr(torch, case.dtype)
+    tensors = [
+        torch.randn(shape, device=session.device).to(dtype) for shape in (case.shape, kernel_shape, kernel_shape)
+    ]
+    output_gradient = torch.randn(case.shape, device=session.device, dtype=torch.float64)
     results = []
     for backend in ("reference", "triton"):
-        leaves = [t.to(torch.float64 if backend == "reference" else dtype).requires_grad_() for t in tensors]
-        out, weights = separable_convolution(*leaves, taps=taps, border=border, return_weights=True, backend=backend)
-        loss = (out.double() * pull).sum() + weights.double().square().sum()
-        results.append((out, weights, *torch.autograd.grad(loss, leaves)))
+        used_dtype = torch.float64 if backend == "reference" else dtype
+        inputs = [tensor.to(used_dtype).requires_grad_() for tensor in tensors]
+        output, weight_sum = separable_convolution(
+            *inputs, taps=case.taps, border=case.border, return_weights=True, backend=backend
+        )
+        loss = (output.double() * output_gradient).sum() + weight_sum.double().square().sum()
+        results.append((output, weight_sum, *torch.autograd.grad(loss, inputs)))
     names = ("output", "weight_sum", "gradient_image", "gradient_vertical", "gradient_horizontal")
     return {
-        name: float(((got.double() - expected).norm() / expected.norm().clamp(min=1e-12)).detach())
-        for name, expected, got in zip(names, *results, strict=True)
+        name: float(((found.double() - expected).norm() / expected.norm().clamp(min=1e-12)).detach())
+        for name, expected, found in zip(names, *results, strict=True)
     }
 
 
-def compiled(run: Run) -> dict[str, Any]:
-    """Whether the operator goes through `torch.compile(fullgraph=True)` on the GPU with the same answer."""
+def check_compiled(session: Session) -> dict[str, Any]:
+    """Return the relative error of the operator under `torch.compile(fullgraph=True)` on the GPU."""
     import torch
 
     from midframe.ops import separable_convolution
 
-    if run.device != "cuda":
+    if session.device != "cuda":
         return {"skipped": "the operator's tests do it on the CPU"}
-    image, vertical, horizontal = operator_inputs(run, 5, (180, 320), torch.float32)
+    inputs = operator_inputs(session, 5, (180, 320), torch.float32)
 
     def doubled(*tensors: Any) -> Any:
         return 2 * separable_convolution(*tensors, backend="triton")
 
-    expected = doubled(image, vertical, horizontal)
-    got = torch.compile(doubled, fullgraph=True)(image, vertical, horizontal)
-    return {"error": float((got - expected).norm() / expected.norm())}
+    expected = doubled(*inputs)
+    found = torch.compile(doubled, fullgraph=True)(*inputs)
+    return {"error": float((found - expected).norm() / expected.norm())}
 
 
-def operator_inputs(run: Run, taps: int, size: tuple[int, int], kind: Any) -> list[Any]:
+def operator_inputs(session: Session, taps: int, size: tuple[int, int], dtype: Any) -> list[Any]:
+    """Return a random image and vertical and horizontal kernels of this type."""
     import torch
 
-    generator = torch.Generator(run.device).manual_seed(1)
-    image = torch.rand(1, 3, *size, device=run.device, generator=generator)
-    kernels = [torch.randn(1, taps, *size, device=run.device, generator=generator).to(kind) / taps for _ in range(2)]
+    generator = torch.Generator(session.device).manual_seed(1)
+    image = torch.rand(1, 3, *size, device=session.device, generator=generator)
+    kernels = [
+        torch.randn(1, taps, *size, device=session.device, generator=generator).to(dtype) / taps for _ in range(2)
+    ]
     return [image, *kernels]
 
 
-def separable_loop(image: Any, vertical: Any, horizontal: Any) -> Any:
-    """What everybody writes first: for each row of taps the sum of shifted pictures, then times the vertical kernel."""
+def convolve_with_loops(image: Any, vertical: Any, horizontal: Any) -> Any:
+    """Compute the operator by a loop over all taps with PyTorch, the simplest implementation, for comparison."""
     import torch.nn.functional as F
 
     taps, (height, width) = vertical.shape[1], image.shape[2:]
     padded = F.pad(image, (taps // 2,) * 4)
-    out = image.new_zeros(image.shape)
+    output = image.new_zeros(image.shape)
     for i in range(taps):
-        row = image.new_zeros(image.shape)
+        row_sum = image.new_zeros(image.shape)
         for j in range(taps):
-            row.addcmul_(padded[:, :, i : i + height, j : j + width], horizontal[:, j : j + 1].to(image.dtype))
-        out.addcmul_(row, vertical[:, i : i + 1].to(image.dtype))
-    return out
+            row_sum.addcmul_(padded[:, :, i : i + height, j : j + width], horizontal[:, j : j + 1].to(image.dtype))
+        output.addcmul_(row_sum, vertical[:, i : i + 1].to(image.dtype))
+    return output
 
 
-def operator_times(run: Run) -> dict[str, Any]:
-    """Forward and both gradients of each backend; the useful GFLOP/s of the forward; the loop for comparison."""
+def time_operator(session: Session) -> dict[str, Any]:
+    """Return the times of forward and gradients of each backend, and of the loop, by size, taps and kernel type."""
+    import torch
+
+    results: dict[str, Any] = {}
+    for size_name, size in ({"tiny": (1, 20)} if session.tiny else SIZES).items():
+        for taps in (3,) if session.tiny else (51, 5):
+            for dtype in (torch.float32,) if session.tiny else (torch.float32, torch.bfloat16):
+                functions = operator_functions(session, taps, size, dtype)
+                for function_name, function in functions.items():
+                    name = f"{size_name} T={taps} {str(dtype).removeprefix('torch.')} kernels, {function_name}"
+                    result = session.attempt(name, lambda function=function: session.milliseconds(function))
+                    if isinstance(result, dict) and function_name.endswith("forward"):
+                        operations = 2 * size[0] * size[1] * (taps**2 * 3 + taps * 3)
+                        result["gflop_per_s"] = round(operations / result["best"] / 1e6, 1)
+                    results[name] = result
+    return results
+
+
+def operator_functions(session: Session, taps: int, size: tuple[int, int], dtype: Any) -> dict[str, Callable[[], Any]]:
+    """Return functions of the operator, by name, for one size of image and kernels."""
     import torch
 
     from midframe.ops.separable import pytorch, triton
     from midframe.ops.taps import TapPattern
 
-    answers: dict[str, Any] = {}
-    for place, size in ({"tiny": (1, 20)} if run.tiny else SIZES).items():
-        for taps in (3,) if run.tiny else (51, 5):
-            pattern = TapPattern.dense(taps)
-            for kind in (torch.float32,) if run.tiny else (torch.float32, torch.bfloat16):
-                image, vertical, horizontal = inputs = operator_inputs(run, taps, size, kind)
-                weights = torch.zeros(1, 1, *size, device=run.device)
-                jobs: dict[str, Callable[[], Any]] = {}
-                for name, backend in (("triton", triton), ("torch", pytorch)):
-                    jobs |= {
-                        f"{name} forward": lambda b=backend, x=inputs, p=pattern: b.forward(*x, p, False),
-                        f"{name} gradient_kernels": lambda b=backend, x=inputs, w=weights, p=pattern: (
-                            b.gradient_kernels(x[0], w, *x, p, False)
-                        ),
-                        f"{name} gradient_image": lambda b=backend, x=inputs, p=pattern: b.gradient_image(*x, p, False),
-                    }
-                jobs["loop forward"] = lambda x=inputs: separable_loop(*x)
-                for job, work in jobs.items():
-                    name = f"{place} T={taps} {str(kind).removeprefix('torch.')} kernels, {job}"
-                    answer = run.guarded(name, lambda w=work: run.milliseconds(w))
-                    if isinstance(answer, dict) and job.endswith("forward"):
-                        flops = 2 * size[0] * size[1] * (taps**2 * 3 + taps * 3)
-                        answer["gflop_per_s"] = round(flops / answer["best"] / 1e6, 1)
-                    answers[name] = answer
-                del image, vertical, horizontal, inputs, jobs
-    return answers
+    pattern = TapPattern.dense(taps)
+    inputs = operator_inputs(session, taps, size, dtype)
+    image = inputs[0]
+    weight_gradient = torch.zeros(1, 1, *size, device=session.device)
+    functions: dict[str, Callable[[], Any]] = {"loop forward": lambda: convolve_with_loops(*inputs)}
+    for name, backend in (("triton", triton), ("torch", pytorch)):
+        functions |= {
+            f"{name} forward": lambda backend=backend: backend.forward(*inputs, pattern, False),
+            f"{name} gradient_kernels": lambda backend=backend: backend.gradient_kernels(
+                image, weight_gradient, *inputs, pattern, False
+            ),
+            f"{name} gradient_image": lambda backend=backend: backend.gradient_image(*inputs, pattern, False),
+        }
+    return functions
 
 
-def network_times(run: Run) -> dict[str, Any]:
-    """One frame by each network, on the device, in each precision that it has; untrained it must be the mean."""
+def time_networks(session: Session) -> dict[str, Any]:
+    """Return the times of one frame by each network in each of its precisions.
+
+    An untrained network must return the mean of both frames; another result is a failure.
+    """
     import torch
 
     from midframe.networks import NETWORKS, network_class
 
-    answers: dict[str, Any] = {}
-    time_of = torch.tensor([0.5], device=run.device)
+    results: dict[str, Any] = {}
+    middle = torch.tensor([0.5], device=session.device)
     for name in NETWORKS:
-        network = network_class(name)().eval().to(run.device)
+        network = network_class(name)().eval().to(session.device)
         for precision in ("float32", "bfloat16") if hasattr(network, "precision") else ("float32",):
             if hasattr(network, "precision"):
                 network.precision = precision
-            for place, size in (TINY if run.tiny else SIZES).items():
-                first, second = torch.rand(2, 1, 3, *size, device=run.device)
+            for size_name, size in session.sizes.items():
+                first, second = torch.rand(2, 1, 3, *size, device=session.device)
 
-                def make(network: Any = network, pair: Any = (first, second)) -> Any:
-                    with torch.no_grad():
-                        return network(*pair, time_of)
+                @torch.no_grad()
+                def predict(network: Any = network, first: Any = first, second: Any = second) -> Any:
+                    return network(first, second, middle)
 
-                case = f"{name} {precision} {place}"
-                answers[case] = run.guarded(case, lambda make=make: run.milliseconds(make))
-                worst = float((make() - (first + second) / 2).abs().max()) if isinstance(answers[case], dict) else None
-                allowed = 1e-5 if precision == "float32" else 2e-2
-                if worst is not None:
-                    answers[case]["largest_distance_from_mean"] = worst
-                    if not worst < allowed:
-                        run.failures.append(f"{case}: untrained it is {worst} off the mean, {allowed} allowed")
-    return answers
+                case = f"{name} {precision} {size_name}"
+                result = session.attempt(case, lambda predict=predict: session.milliseconds(predict))
+                if isinstance(result, dict):
+                    error = float((predict() - (first + second) / 2).abs().max())
+                    tolerance = 1e-5 if precision == "float32" else 2e-2
+                    result["largest_distance_from_mean"] = error
+                    if not error < tolerance:
+                        session.failures.append(f"{case}: untrained it is {error} off the mean, {tolerance} allowed")
+                results[case] = result
+    return results
 
 
-def shader_times(run: Run) -> dict[str, Any]:
+def time_shader(session: Session) -> dict[str, Any]:
+    """Return the times of both parts of the pixel shader."""
     import torch
 
     from midframe.shader import apply_shader, blend_map
 
-    answers = {}
-    for place, size in (TINY if run.tiny else SIZES).items():
-        made, first, second = torch.rand(3, 1, 3, *size, device=run.device)
+    results = {}
+    for size_name, size in session.sizes.items():
+        predicted, first, second = torch.rand(3, 1, 3, *size, device=session.device)
         blend = blend_map(first, second)
-        answers[f"{place} blend_map"] = run.milliseconds(lambda a=first, b=second: blend_map(a, b))
-        answers[f"{place} apply"] = run.milliseconds(lambda x=(made, first, second, 0.5, blend): apply_shader(*x))
-    return answers
+        results[f"{size_name} blend_map"] = session.milliseconds(lambda a=first, b=second: blend_map(a, b))
+        arguments = (predicted, first, second, 0.5, blend)
+        results[f"{size_name} apply"] = session.milliseconds(lambda arguments=arguments: apply_shader(*arguments))
+    return results
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Measure what the pixel shader does: PSNR where things move, steadiness where they stand still, time taken.
+"""Measure the pixel shader: PSNR in moving regions, deviation in static regions, and time.
 
     python scripts/measure_shader.py [--data ../shared/data] [--out FILE.json] [--images docs/images]
 
-Needs OpenCV (`pip install opencv-python-headless`). No trained network takes part; two stand-ins do:
+Needs OpenCV (`pip install opencv-python-headless`). No trained network is used, but substitutes:
 
-- `dis`: OpenCV's DIS optical flow (medium), both frames warped half way and averaged: moves what moves, errs at edges;
-- `noisy average`: the mean of the frames plus normal noise of 1.5 grey levels, new in each frame: a network that
-  flickers a little everywhere.
+- `average`: the mean of the frames, which the shader cannot change.
+- `dis`: both frames, warped half-way by OpenCV's DIS optical flow (medium preset) and averaged. It follows motion and
+  has errors at edges.
+- `noisy average`: the mean of the frames plus normal noise of 1.5 grey levels, new in each frame, like a network that
+  flickers everywhere.
 
-Frames are taken to RGB by the decoder's default conversion: the same for all that is compared here.
+Frames are converted to RGB by the decoder's default conversion, the same for all methods.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,134 +36,164 @@ from midframe.shader import PRESETS, apply_shader, blend_map
 from midframe.shader.maps import shader_maps
 
 Picture = NDArray[np.uint8]
+"""RGB picture `[H, W, 3]`."""
+
+Interpolator = Callable[[Picture, Picture], torch.Tensor]
+"""Returns the middle frame `[1, 3, H, W]` in 0..1 of two pictures."""
+
 MODES = ("off", *PRESETS)
-STILL_CLIPS = {"river-boat-still.mp4": 0, "stream-water.webm": 0, "dog-play.mp4": 60}
-"""Real clips with still areas, and the frame at which the measured 31 frames begin."""
+"""Shader off, and every preset."""
+
+STATIC_CLIPS = {"river-boat-still.mp4": 0, "stream-water.webm": 0, "dog-play.mp4": 60}
+"""Real clips with static areas, and the index of the first of the 31 frames that are measured."""
+
+
+@dataclass(frozen=True)
+class StaticPair:
+    """Two neighbouring frames with static areas."""
+
+    first: Picture
+    second: Picture
+    masks: dict[str, NDArray[np.bool_]]
+    """True in the static area `[H, W]`, by the name of the area."""
 
 
 def main() -> None:
+    """Measure everything, write the result file and draw the pictures of docs/shader.md."""
     root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=root.parent / "shared" / "data")
     parser.add_argument("--out", type=Path, default=root / "benchmarks" / "results" / "shader.json")
     parser.add_argument("--images", type=Path, default=root / "docs" / "images")
     arguments = parser.parse_args()
-    noise = np.random.default_rng(1)
-    networks: dict[str, Callable[[Picture, Picture], torch.Tensor]] = {
-        "average": lambda first, second: (to_tensor(first) + to_tensor(second)) / 2,
-        "dis": dis_middle,
-        "noisy average": lambda first, second: (
-            (to_tensor(first) + to_tensor(second)) / 2
-            + torch.from_numpy(noise.normal(0, 1.5 / 255, (1, 3, *first.shape[:2]))).float()
-        ),
-    }
-    result = {
-        "machine": {"processor": platform.processor() or platform.machine(), "torch": torch.__version__,
-                    "opencv": cv2.__version__, "threads": torch.get_num_threads()},
-        "psnr": {name: psnr_on(arguments.data / "triplets", make) for name, make in networks.items()},
+    networks = interpolators()
+    result: dict[str, Any] = {
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+            "opencv": cv2.__version__,
+            "threads": torch.get_num_threads(),
+        },
+        "psnr": {name: psnr_on(arguments.data / "triplets", network) for name, network in networks.items()},
         "still": {},
-        "milliseconds_1280x720": times(),
-    }  # fmt: skip
-    films: dict[str, Callable[[], Iterator[tuple[Picture, Picture, dict[str, NDArray[np.bool_]]]]]] = {
-        "drawn: caption over motion": caption_pairs,
-        **{clip: lambda clip=clip: clip_pairs(arguments.data / "films" / clip, STILL_CLIPS[clip])
-           for clip in STILL_CLIPS},
-    }  # fmt: skip
+        "milliseconds_1280x720": measure_times(),
+    }
+    films: dict[str, Callable[[], Iterator[StaticPair]]] = {"drawn: caption over motion": caption_pairs}
+    for clip, start in STATIC_CLIPS.items():
+        path = arguments.data / "films" / clip
+        films[clip] = lambda path=path, start=start: clip_pairs(path, start)  # type: ignore[misc]
     for film, pairs in films.items():
         result["still"][film] = {name: deviations(pairs(), networks[name]) for name in ("dis", "noisy average")}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     draw_maps(arguments.data / "films" / "dog-play.mp4", arguments.images / "shader-maps.jpg")
-    del films["river-boat-still.mp4"]  # it bears a watermark
-    draw_stills(films, arguments.images / "shader-still.jpg")
+    del films["river-boat-still.mp4"]  # it has a watermark
+    draw_deviations(films, arguments.images / "shader-still.jpg")
+
+
+def interpolators() -> dict[str, Interpolator]:
+    """Return the substitutes for a network, by name; see the module."""
+    noise = np.random.default_rng(1)
+
+    def mean(first: Picture, second: Picture) -> torch.Tensor:
+        return (to_tensor(first) + to_tensor(second)) / 2
+
+    def noisy_mean(first: Picture, second: Picture) -> torch.Tensor:
+        return mean(first, second) + torch.from_numpy(noise.normal(0, 1.5 / 255, (1, 3, *first.shape[:2]))).float()
+
+    return {"average": mean, "dis": dis_middle, "noisy average": noisy_mean}
 
 
 def to_tensor(picture: Picture) -> torch.Tensor:
+    """Convert a picture to float32 `[1, 3, H, W]` in 0..1."""
     return torch.tensor(picture).permute(2, 0, 1)[None].float() / 255
 
 
 def to_picture(frame: torch.Tensor) -> Picture:
+    """Convert a frame `[1, 3, H, W]` in 0..1 to a picture of 8 bits."""
     return (frame[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def dis_middle(first: Picture, second: Picture) -> torch.Tensor:
-    """The half-way warps of both frames, averaged: `remap` at x - flow / 2, border repeated."""
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    """Sample each frame at x - flow / 2, with its own flow and the border repeated, and return the mean of both."""
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, second)]
     y, x = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
     total = np.zeros(first.shape, np.float32)
-    for source, one, other in ((first, *grey), (second, *reversed(grey))):
-        flow = flow_of.calc(one, other, None)
-        at = (x - flow[..., 0] / 2, y - flow[..., 1] / 2)
-        total += cv2.remap(source.astype(np.float32), *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    for source, start, end in ((first, *grey), (second, *reversed(grey))):
+        flow = estimator.calc(start, end, None)
+        sampled = (x - flow[..., 0] / 2, y - flow[..., 1] / 2)
+        total += cv2.remap(source.astype(np.float32), *sampled, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return torch.from_numpy(total / (2 * 255)).permute(2, 0, 1)[None]
 
 
-def shaded(made: torch.Tensor, first: Picture, second: Picture) -> dict[str, Picture]:
-    """The made frame with the shader off and with each preset, in 8 bits."""
+def apply_modes(prediction: torch.Tensor, first: Picture, second: Picture) -> dict[str, Picture]:
+    """Return the frame with the shader off and with each preset, in 8 bits."""
     frames = to_tensor(first), to_tensor(second)
-    shown = {"off": made}
+    outputs = {"off": prediction}
     for name, preset in PRESETS.items():
-        shown[name] = apply_shader(made, *frames, 0.5, blend_map(*frames, preset), preset)
-    return {name: to_picture(frame) for name, frame in shown.items()}
+        outputs[name] = apply_shader(prediction, *frames, 0.5, blend_map(*frames, preset), preset)
+    return {name: to_picture(frame) for name, frame in outputs.items()}
 
 
-def psnr_on(triplets: Path, make: Callable[[Picture, Picture], torch.Tensor]) -> dict[str, Any]:
-    """Mean PSNR (RGB, 8 bit, per picture) on each set and how many pictures each preset makes better or worse."""
-    answer: dict[str, Any] = {}
+def psnr_on(triplets: Path, interpolate: Interpolator) -> dict[str, Any]:
+    """Return the mean PSNR (RGB, 8 bit) on each set, and the largest loss and gain of a triplet by each preset."""
+    figures: dict[str, Any] = {}
     for folder in sorted(path for path in triplets.iterdir() if path.is_dir()):
         scores: dict[str, list[float]] = {mode: [] for mode in MODES}
         for triplet in sorted(path for path in folder.iterdir() if path.is_dir()):
             first, middle, last = (np.asarray(Image.open(triplet / f"{n}.png")) for n in ("first", "middle", "last"))
-            for mode, picture in shaded(make(first, last), first, last).items():
+            for mode, picture in apply_modes(interpolate(first, last), first, last).items():
                 error = np.mean((picture.astype(np.float64) - middle) ** 2)
                 scores[mode].append(10 * np.log10(255**2 / error))
         changes = {mode: np.subtract(scores[mode], scores["off"]) for mode in PRESETS}
-        answer[folder.name] = {
+        figures[folder.name] = {
             **{mode: round(float(np.mean(values)), 4) for mode, values in scores.items()},
             "worst_change": {mode: round(float(change.min()), 4) for mode, change in changes.items()},
             "best_change": {mode: round(float(change.max()), 4) for mode, change in changes.items()},
         }
-    return answer
+    return figures
 
 
-def deviations(
-    pairs: Iterator[tuple[Picture, Picture, dict[str, NDArray[np.bool_]]]],
-    make: Callable[[Picture, Picture], torch.Tensor],
-) -> dict[str, Any]:
-    """Mean and 99th percentile of |made - mean of its neighbours| in the still areas, in grey levels of 8 bits."""
-    seen: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-    shares: dict[str, list[float]] = {}
-    for first, second, areas in pairs:
-        mean = (first.astype(np.float64) + second) / 2
-        for area, mask in areas.items():
-            shares.setdefault(area, []).append(float(mask.mean()))
-        for mode, picture in shaded(make(first, second), first, second).items():
-            for area, mask in areas.items():
-                seen.setdefault(area, {}).setdefault(mode, []).append(np.abs(picture - mean)[mask].ravel())
+def deviations(pairs: Iterator[StaticPair], interpolate: Interpolator) -> dict[str, Any]:
+    """Measure |interpolated - mean of both frames| in static areas, in grey levels of 8 bits.
+
+    Returns for each area its part of the picture and, for each mode, the mean and the 99th percentile.
+    """
+    values: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
+    area_sizes: dict[str, list[float]] = {}
+    for pair in pairs:
+        mean = (pair.first.astype(np.float64) + pair.second) / 2
+        for area, mask in pair.masks.items():
+            area_sizes.setdefault(area, []).append(float(mask.mean()))
+        outputs = apply_modes(interpolate(pair.first, pair.second), pair.first, pair.second)
+        for mode, picture in outputs.items():
+            for area, mask in pair.masks.items():
+                deviation = np.abs(picture - mean)[mask].ravel()
+                values.setdefault(area, {}).setdefault(mode, []).append(deviation)
     return {
-        area: {"share_of_picture": round(float(np.mean(shares[area])), 3)}
+        area: {"share_of_picture": round(float(np.mean(area_sizes[area])), 3)}
         | {
             mode: {
-                "mean": round(float(np.concatenate(values).mean()), 3),
-                "p99": round(float(np.percentile(np.concatenate(values), 99)), 2),
+                "mean": round(float(np.concatenate(parts).mean()), 3),
+                "p99": round(float(np.percentile(np.concatenate(parts), 99)), 2),
             }
-            for mode, values in modes.items()
+            for mode, parts in modes.items()
         }
-        for area, modes in seen.items()
+        for area, modes in values.items()
     }
 
 
-def caption_pairs() -> Iterator[tuple[Picture, Picture, dict[str, NDArray[np.bool_]]]]:
-    """A texture that moves (9, 4) pixels a frame behind letters that stand, and behind a box that stands."""
+def caption_pairs() -> Iterator[StaticPair]:
+    """Yield frames of a texture that moves (9, 4) pixels per frame behind static letters and a static box of text."""
     rng = np.random.default_rng(5)
     height, width, steps = 360, 640, 12
     texture = np.zeros((height + 4 * steps, width + 9 * steps, 3), np.float32)
     for size, weight in ((4, 20), (16, 30), (64, 40)):
         coarse = rng.normal(size=(texture.shape[0] // size + 2, texture.shape[1] // size + 2, 3)).astype(np.float32)
         texture += weight * cv2.resize(coarse, texture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    film_of = (texture + 110).clip(0, 255).astype(np.uint8)
+    background = (texture + 110).clip(0, 255).astype(np.uint8)
     letters = Image.new("L", (width, height))
     draw = ImageDraw.Draw(letters)
     draw.text((40, 60), "A still caption", fill=255, font=ImageFont.load_default(64))
@@ -171,17 +204,17 @@ def caption_pairs() -> Iterator[tuple[Picture, Picture, dict[str, NDArray[np.boo
     ImageDraw.Draw(words).text((90, 250), "A still box of text", fill=(240, 240, 240), font=ImageFont.load_default(40))
     frames = []
     for k in range(steps):
-        under = film_of[4 * k : 4 * k + height, 9 * k : 9 * k + width]
+        under = background[4 * k : 4 * k + height, 9 * k : 9 * k + width]
         over = under * (1 - text) + 235 * text
         frames.append((over * (1 - solid) + np.asarray(words) * solid).round().astype(np.uint8))
     inner = cv2.erode((solid[..., 0] == 1).astype(np.uint8), np.ones((21, 21), np.uint8)).astype(bool)
     areas = {"letters": text[..., 0] == 1, "box": solid[..., 0] == 1, "box, 10 px from its edge": inner}
     for first, second in pairwise(frames):
-        yield first, second, areas
+        yield StaticPair(first, second, areas)
 
 
-def clip_pairs(path: Path, start: int) -> Iterator[tuple[Picture, Picture, dict[str, NDArray[np.bool_]]]]:
-    """30 pairs of a real clip; still is what no channel changes by more than 2 levels, and its 5x5 surroundings."""
+def clip_pairs(path: Path, start: int) -> Iterator[StaticPair]:
+    """Yield 30 pairs of a clip from frame `start` on; static: no channel changes by more than 2 levels within 5x5."""
     frames: list[Picture] = []
     with av.open(str(path)) as film:
         for k, frame in enumerate(film.decode(video=0)):
@@ -191,63 +224,66 @@ def clip_pairs(path: Path, start: int) -> Iterator[tuple[Picture, Picture, dict[
                 break
     for first, second in pairwise(frames):
         changed = (np.abs(first.astype(np.int16) - second).max(axis=2) > 2).astype(np.uint8)
-        still = cv2.dilate(changed, np.ones((5, 5), np.uint8)) == 0
-        yield first, second, {"still": still}
+        static = cv2.dilate(changed, np.ones((5, 5), np.uint8)) == 0
+        yield StaticPair(first, second, {"still": static})
 
 
-def times() -> dict[str, float]:
-    """Best of 30, frames of 1280x720 in float32."""
-    made, first, second = torch.rand(3, 1, 3, 720, 1280)
-    answer = {}
+def measure_times() -> dict[str, float]:
+    """Return the shortest time of 30 runs in milliseconds, for frames of 1280x720 in float32."""
+    prediction, first, second = torch.rand(3, 1, 3, 720, 1280)
+    milliseconds = {}
     for name, preset in PRESETS.items():
         blend = blend_map(first, second, preset)
-        for what, work in (
-            ("blend_map", lambda p=preset: blend_map(first, second, p)),
-            ("apply", lambda p=preset, b=blend: apply_shader(made, first, second, 0.5, b, p)),
-        ):
-            spent = []
+        jobs: dict[str, Callable[[], object]] = {
+            "blend_map": lambda p=preset: blend_map(first, second, p),  # type: ignore[misc]
+            "apply": lambda p=preset, b=blend: apply_shader(prediction, first, second, 0.5, b, p),  # type: ignore[misc]
+        }
+        for job, run in jobs.items():
+            seconds = []
             for _ in range(30):
                 start = time.perf_counter()
-                work()
-                spent.append(time.perf_counter() - start)
-            answer[f"{what} {name}"] = round(min(spent) * 1e3, 2)
-    return answer
+                run()
+                seconds.append(time.perf_counter() - start)
+            milliseconds[f"{job} {name}"] = round(min(seconds) * 1e3, 2)
+    return milliseconds
 
 
 def draw_maps(clip: Path, target: Path) -> None:
-    """The maps of one real pair for both presets, after the report's Fig. 7, at half size."""
-    first, second, _ = list(clip_pairs(clip, STILL_CLIPS[clip.name]))[20]
+    """Draw the maps of one real pair for both presets, after the report's Fig. 7."""
+    pair = list(clip_pairs(clip, STATIC_CLIPS[clip.name]))[20]
+    first, second = pair.first, pair.second
     frames = to_tensor(first), to_tensor(second)
     rows = []
     for name, preset in PRESETS.items():
         maps = shader_maps(*frames, preset)
-        shown = {
+        shown_maps = {
             "difference x 8": maps.difference * 8,
             f"{name}: processed": maps.amplified,
             f"{name}: blend map, white = {preset.high}": maps.blend * (255 / preset.high),
-            f"{name}: share of the made frame": maps.prediction_weight * 255,
+            f"{name}: weight of the prediction": maps.prediction_weight * 255,
         }
-        grey = {what: np.asarray(m[0, 0].clamp(0, 255).to(torch.uint8)) for what, m in shown.items()}
-        pictures = {what: np.repeat(picture[..., None], 3, axis=2) for what, picture in grey.items()}
+        grey = {title: np.asarray(map_[0, 0].clamp(0, 255).to(torch.uint8)) for title, map_ in shown_maps.items()}
+        pictures = {title: np.repeat(picture[..., None], 3, axis=2) for title, picture in grey.items()}
         if name == "paper":
             del pictures["paper: processed"]
             pictures = {"first frame": first, **pictures}
         else:
             del pictures["difference x 8"]
             pictures = {"second frame": second, **pictures}
-        rows.append(np.hstack([labelled(picture, what, 320) for what, picture in pictures.items()]))
+        rows.append(np.hstack([labelled(picture, title, 320) for title, picture in pictures.items()]))
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(rows)).save(target, quality=80)
 
 
-def draw_stills(films: dict[str, Callable[[], Iterator[Any]]], target: Path) -> None:
-    """|made - mean of its neighbours|, 32 times, of one pair of each film: shader off, `paper`, `amplified` (DIS)."""
+def draw_deviations(films: dict[str, Callable[[], Iterator[StaticPair]]], target: Path) -> None:
+    """Draw |interpolated - mean of both frames|, times 32, of one pair of each film for all modes, with DIS."""
     rows = []
     for film, pairs in films.items():
-        first, second, _ = list(pairs())[5]
+        pair = list(pairs())[5]
+        first, second = pair.first, pair.second
         mean = (first.astype(np.float64) + second) / 2
         cells = [labelled(first, film, 320)]
-        for mode, picture in shaded(dis_middle(first, second), first, second).items():
+        for mode, picture in apply_modes(dis_middle(first, second), first, second).items():
             error = (np.abs(picture - mean).max(axis=2, keepdims=True) * 32).clip(0, 255).astype(np.uint8)
             cells.append(labelled(np.repeat(error, 3, axis=2), f"shader: {mode}", 320))
         rows.append(np.hstack(cells))
@@ -255,7 +291,7 @@ def draw_stills(films: dict[str, Callable[[], Iterator[Any]]], target: Path) -> 
 
 
 def labelled(picture: Picture, text: str, width: int) -> Picture:
-    """A picture scaled to a width, with a line of text above it."""
+    """Return a picture scaled to a width, with a line of text above it."""
     height = round(picture.shape[0] * width / picture.shape[1])
     cell = Image.new("RGB", (width, height + 18), "white")
     cell.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX), (0, 18))

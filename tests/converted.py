@@ -1,4 +1,4 @@
-"""What a conversion should have given, computed without Midframe, and what it gave."""
+"""Convert films in tests, compute the expected times without Midframe, and compare."""
 
 from __future__ import annotations
 
@@ -18,52 +18,57 @@ from midframe.conversion import Summary, convert
 HALF_MILLISECOND = Fraction(1, 2000)
 
 
-def quick(source: Path, target: Path | str, **wishes: Any) -> Summary:
-    """Convert by averaging, at little cost: FFV1 into mkv, else the fastest preset unless the wishes say otherwise.
+def convert_quickly(source: Path, target: Path | str, **settings: Any) -> Summary:
+    """Convert by averaging, without cut detection, with FFV1 into mkv and otherwise with the fastest preset.
 
-    For all that is not about what the made frames show. Those of the trained network are tested in test_default.py.
+    settings: keywords of `convert`, which override this. For all tests that do not look at interpolated pictures.
     """
-    wishes = {"network": "average", "cuts": False, **wishes}
+    settings = {"network": "average", "cuts": False, **settings}
     suffix = Path(target).suffix
-    if "encoder" not in wishes and "codec" not in wishes and suffix in (".mkv", ".mp4", ".mov"):
-        wishes = {"encoder": "ffv1", **wishes} if suffix == ".mkv" else {"preset": "ultrafast", **wishes}
-    return convert(source, target, **wishes)
+    if "encoder" not in settings and "codec" not in settings and suffix in (".mkv", ".mp4", ".mov"):
+        encoding = {"encoder": "ffv1"} if suffix == ".mkv" else {"preset": "ultrafast"}
+        settings = {**encoding, **settings}
+    return convert(source, target, **settings)
 
 
-def divided(sources: Sequence[Fraction], factor: int) -> list[Fraction]:
-    """Every gap divided evenly by itself: (N - 1) * factor + 1 times."""
+def interpolated_times(sources: Sequence[Fraction], factor: int) -> list[Fraction]:
+    """Return the output times for a factor: every interval between two source times divided evenly."""
     times = [a + (b - a) * k / factor for a, b in pairwise(sources) for k in range(factor)]
     return [*times, sources[-1]]
 
 
-def at_rate(sources: Sequence[Fraction], end: Fraction, rate: Fraction) -> list[Fraction]:
-    """Times k / rate from the first source time; `end` is where the last frame's time is over."""
+def times_at_rate(sources: Sequence[Fraction], end: Fraction, rate: Fraction) -> list[Fraction]:
+    """Return the output times for a frame rate. end: the time at which the last source frame ends."""
     return [sources[0] + k / rate for k in range(ceil((end - sources[0]) * rate))]
 
 
-def nearest(sources: Sequence[Fraction], time: Fraction) -> Fraction:
+def nearest_time(sources: Sequence[Fraction], time: Fraction) -> Fraction:
+    """Return the source time nearest to `time`."""
     return min(sources, key=lambda source: abs(source - time))
 
 
-def untouched(source: Path, target: Path, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Of the pairs (source frame, output frame): the source frames that are not bit for bit in the output."""
+def changed_source_frames(source: Path, target: Path, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the source frames that differ from their output frames.
+
+    pairs: numbers of a source frame and of the output frame that should equal it bit for bit.
+    """
     before, after = read_frames(source), read_frames(target)
     return [
-        a
-        for a, b in pairs
-        if before[a].pixel_format != after[b].pixel_format
-        or not all(np.array_equal(p, q) for p, q in zip(before[a].planes, after[b].planes, strict=True))
+        k
+        for k, n in pairs
+        if before[k].pixel_format != after[n].pixel_format
+        or not all(np.array_equal(p, q) for p, q in zip(before[k].planes, after[n].planes, strict=True))
     ]
 
 
-def off_by(found: Sequence[Fraction], wanted: Sequence[Fraction]) -> Fraction:
-    """The largest difference of two lists of times, which must be equally long."""
-    assert len(found) == len(wanted), f"{len(found)} frames, not {len(wanted)}"
-    return max(abs(a - b) for a, b in zip(found, wanted, strict=True))
+def largest_difference(found: Sequence[Fraction], expected: Sequence[Fraction]) -> Fraction:
+    """Return the largest difference between corresponding times of two lists of the same length."""
+    assert len(found) == len(expected), f"{len(found)} frames, not {len(expected)}"
+    return max(abs(a - b) for a, b in zip(found, expected, strict=True))
 
 
-def clicks(path: Path) -> list[float]:
-    """The seconds at which the clicks of the first audio stream sound (their middle), on the clock of the file."""
+def click_times(path: Path) -> list[float]:
+    """Return the times, in seconds, of the clicks in the first audio stream (the middle of each click)."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         rate = stream.codec_context.sample_rate

@@ -1,4 +1,4 @@
-"""What tests of made frames share: networks that do something known, and a maker that uses them."""
+"""Helpers for tests of interpolated frames: networks with known output, and rendering with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Planes = tuple[np.ndarray[Any, Any], ...]
 
 
 class Noise(InterpolationNetwork):
-    """The weighted mean with noise on it, about a tenth of the scale; counts its calls."""
+    """The weighted mean plus normal noise of deviation 0.1; counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,20 +38,20 @@ class Noise(InterpolationNetwork):
 
 
 class Shift(InterpolationNetwork):
-    """The first frame, moved right by `speed` pixels times the time; the edge is held."""
+    """The first frame, shifted right by `speed` pixels times the time; the edge is repeated."""
 
     def __init__(self, speed: int) -> None:
         super().__init__()
         self.speed = speed
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
-        by = round(self.speed * float(time[0]))
+        offset = round(self.speed * float(time[0]))
         width = first.shape[-1]
-        return first.index_select(-1, (torch.arange(width) - by).clamp(0, width - 1))
+        return first.index_select(-1, (torch.arange(width) - offset).clamp(0, width - 1))
 
 
-def disturbed(name: str, amount: float, seed: int = 0) -> InterpolationNetwork:
-    """A network of ours whose parameters are off by noise: it makes something, but nothing good."""
+def disturbed_network(name: str, amount: float, seed: int = 0) -> InterpolationNetwork:
+    """Load a network and add noise to its parameters, so that its output is wrong but not a mean."""
     network = networks.load(name)
     assert networks.network_name(network) == name
     generator = torch.Generator().manual_seed(seed)
@@ -62,12 +62,12 @@ def disturbed(name: str, amount: float, seed: int = 0) -> InterpolationNetwork:
     return network
 
 
-def use(monkeypatch: pytest.MonkeyPatch, network: InterpolationNetwork) -> None:
-    """Have every conversion of this test use a network that no name stands for."""
+def use_network(monkeypatch: pytest.MonkeyPatch, network: InterpolationNetwork) -> None:
+    """Make every conversion of this test use the given network, whatever name it asks for."""
     monkeypatch.setattr(networks, "load", lambda name="default": network)
 
 
-def make(  # noqa: PLR0913 - what a test may vary
+def render(  # noqa: PLR0913 - what a test may vary
     layout: Layout,
     colour: Colour,
     first: Planes,
@@ -78,16 +78,18 @@ def make(  # noqa: PLR0913 - what a test may vary
     shader: str = "default",
     network: str = "average",
 ) -> list[Frame]:
-    """The output frames at these places between two frames, as the convert road makes them (by averaging, unless a
-    test names another network or puts its own in place of all with `use`)."""
-    maker = Renderer(Settings(network=network, shader=shader, device="cpu"), layout, colour, (layout, colour))
+    """Render the output frames at these times between two frames, as a conversion does.
+
+    The network is `average` by default; `use_network` replaces it.
+    """
+    renderer = Renderer(Settings(network=network, shader=shader, device="cpu"), layout, colour, (layout, colour))
     slots = tuple(Slot(t, Fraction(1, 10), t) for t in times)
     frames = (Frame(first, layout, Fraction(0)), Frame(second, layout, Fraction(1)))
-    return list(maker.frames(FramePair(*frames, slots, hold_reason), Counts()))
+    return list(renderer.frames(FramePair(*frames, slots, hold_reason), Counts()))
 
 
-def largest(a: Planes, b: Planes, where: Callable[[int], Any] = lambda k: slice(None)) -> int:
-    """The largest difference of two frames; `where(k)` chooses within plane k."""
+def largest_difference(a: Planes, b: Planes, where: Callable[[int], Any] = lambda k: slice(None)) -> int:
+    """Return the largest absolute difference of two frames; `where(k)` selects a region of plane k."""
     return max(
         int(np.abs(x.astype(int) - y.astype(int))[where(k)].max()) for k, (x, y) in enumerate(zip(a, b, strict=True))
     )

@@ -1,4 +1,4 @@
-"""One frame from two: the same kind, shape and type comes back, and what cannot be done is said."""
+"""`interpolate`: kinds, shapes and types of frames, rounding, equal frames, and refused arguments."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from midframe.networks.base import InterpolationNetwork
 from midframe.shader import DEFAULT_PRESET
 
 
-class Painter(InterpolationNetwork):
-    """Answers with one colour, whatever the frames are; has a parameter, as real networks do."""
+class Constant(InterpolationNetwork):
+    """Predicts one colour, whatever the frames are; has a parameter, as real networks do."""
 
     def __init__(self, *colour: float) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Painter(InterpolationNetwork):
         return self.colour.view(1, 3, 1, 1).expand_as(first)
 
 
-def random(kind: Any, *shape: int, seed: int = 0) -> Any:
+def random_frame(kind: Any, *shape: int, seed: int = 0) -> Any:
     values = np.random.default_rng(seed).uniform(0, 1, shape)
     if isinstance(kind, torch.dtype):
         return torch.from_numpy(values).to(kind)
@@ -40,109 +40,111 @@ def random(kind: Any, *shape: int, seed: int = 0) -> Any:
 @pytest.mark.parametrize("shape", [(3, 17, 31), (1, 3, 16, 16), (3, 3, 20, 16)])
 @pytest.mark.parametrize("time", [0.25, 0.5])
 def test_tensors(kind: torch.dtype, shape: tuple[int, ...], time: float) -> None:
-    first, second = random(kind, *shape), random(kind, *shape, seed=1)
-    kept = first.clone(), second.clone()
-    made = midframe.interpolate(first, second, time, network="average")
-    assert (type(made), made.shape, made.dtype, made.device) == (Tensor, first.shape, kind, first.device)
+    first, second = random_frame(kind, *shape), random_frame(kind, *shape, seed=1)
+    copies = first.clone(), second.clone()
+    result = midframe.interpolate(first, second, time, network="average")
+    assert (type(result), result.shape, result.dtype, result.device) == (Tensor, first.shape, kind, first.device)
     mean = (1 - time) * first.double() + time * second.double()
-    np.testing.assert_allclose(made.double(), mean, atol=2 * torch.finfo(kind).eps + 1e-6)
-    assert torch.equal(first, kept[0])
-    assert torch.equal(second, kept[1])
+    np.testing.assert_allclose(result.double(), mean, atol=2 * torch.finfo(kind).eps + 1e-6)
+    assert torch.equal(first, copies[0])
+    assert torch.equal(second, copies[1])
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", ">u2", "float16", "float32", "float64"])
 def test_arrays(kind: str) -> None:
-    first, second = random(kind, 17, 31, 3), random(kind, 17, 31, 3, seed=1)
-    made = midframe.interpolate(first, second, 0.25, network="average")
-    assert (type(made), made.shape, made.dtype) == (np.ndarray, first.shape, np.dtype(kind))
+    first, second = random_frame(kind, 17, 31, 3), random_frame(kind, 17, 31, 3, seed=1)
+    result = midframe.interpolate(first, second, 0.25, network="average")
+    assert (type(result), result.shape, result.dtype) == (np.ndarray, first.shape, np.dtype(kind))
     mean = 0.75 * first.astype(float) + 0.25 * second.astype(float)
     if np.dtype(kind).kind == "u":
         if kind == "uint8":
-            np.testing.assert_array_equal(made, np.floor(mean + 0.5))
-        assert np.abs(made.astype(float) - mean).max() < 0.51
+            np.testing.assert_array_equal(result, np.floor(mean + 0.5))
+        assert np.abs(result.astype(float) - mean).max() < 0.51
     else:
-        np.testing.assert_allclose(made, mean, atol=2 * np.finfo(kind).eps + 1e-6)
+        np.testing.assert_allclose(result, mean, atol=2 * np.finfo(kind).eps + 1e-6)
 
 
-def test_views_are_taken_as_they_are() -> None:
-    wide = random("uint8", 40, 60, 3)
+def test_views_need_no_copy_by_the_caller() -> None:
+    wide = random_frame("uint8", 40, 60, 3)
     first, second = wide[::-2, ::2], wide[20:40, 5:35]
     mean = np.floor(first / 2 + second / 2 + 0.5)
     np.testing.assert_array_equal(midframe.interpolate(first, second, network="average"), mean)
-    tensor = random(torch.float32, 1, 16, 24, 3).permute(0, 3, 1, 2)
+    tensor = random_frame(torch.float32, 1, 16, 24, 3).permute(0, 3, 1, 2)
     assert torch.allclose(midframe.interpolate(tensor, 1 - tensor, network="average"), torch.tensor(0.5))
 
 
 @pytest.mark.parametrize("kind", [torch.float64, "uint8", "float32"])
-def test_answers_are_rounded_and_clipped(kind: Any) -> None:
-    painter = Painter(1.5, -0.25, 100.5 / 255)
+def test_predictions_are_rounded_and_clipped(kind: Any) -> None:
+    constant = Constant(1.5, -0.25, 100.5 / 255)
     shape = (3, 16, 16) if isinstance(kind, torch.dtype) else (16, 16, 3)
-    made = midframe.interpolate(random(kind, *shape), random(kind, *shape, seed=1), network=painter, shader="off")
-    values = made if isinstance(kind, torch.dtype) else made.transpose(2, 0, 1)
-    wanted = (255, 0, 101) if kind == "uint8" else (1.0, 0.0, 100.5 / 255)
-    for channel, value in zip(values, wanted, strict=True):
+    result = midframe.interpolate(
+        random_frame(kind, *shape), random_frame(kind, *shape, seed=1), network=constant, shader="off"
+    )
+    values = result if isinstance(kind, torch.dtype) else result.transpose(2, 0, 1)
+    expected = (255, 0, 101) if kind == "uint8" else (1.0, 0.0, 100.5 / 255)
+    for channel, value in zip(values, expected, strict=True):
         np.testing.assert_allclose(np.asarray(channel, float), value, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, "uint8", "float64"])
-def test_equal_frames_come_back(kind: Any) -> None:
-    """Values that no float32 holds, or out of range, too; as a copy, so that writing to it changes no input."""
+def test_between_equal_frames_lies_a_copy(kind: Any) -> None:
+    """Also for values that float32 does not represent and values out of range. It shares no memory with the input."""
     shape = (3, 16, 16) if isinstance(kind, torch.dtype) else (16, 16, 3)
-    frame = random(kind, *shape)
+    frame = random_frame(kind, *shape)
     if kind != "uint8":
         frame[0, 0, 0] = 1.0625
     for shader in ("off", "default"):
-        made = midframe.interpolate(frame, frame + 0, network=Painter(0.1, 0.2, 0.3), shader=shader)
-        np.testing.assert_array_equal(np.asarray(made), np.asarray(frame))
-        assert not np.shares_memory(np.asarray(made), np.asarray(frame))
+        result = midframe.interpolate(frame, frame + 0, network=Constant(0.1, 0.2, 0.3), shader=shader)
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(frame))
+        assert not np.shares_memory(np.asarray(result), np.asarray(frame))
 
 
-def test_equal_pairs_in_a_batch() -> None:
-    first, second = random(torch.float32, 3, 3, 16, 16), random(torch.float32, 3, 3, 16, 16, seed=1)
+def test_equal_pairs_in_a_batch_do_not_affect_others() -> None:
+    first, second = random_frame(torch.float32, 3, 3, 16, 16), random_frame(torch.float32, 3, 3, 16, 16, seed=1)
     second[1] = first[1]
-    made = midframe.interpolate(first, second, network=Painter(0.1, 0.2, 0.3), shader="off")
-    assert torch.equal(made[1], first[1])
-    alone = midframe.interpolate(first[2], second[2], network=Painter(0.1, 0.2, 0.3), shader="off")
-    assert torch.equal(made[2], alone)
-    assert torch.equal(made[2], torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1).expand(3, 16, 16))
+    result = midframe.interpolate(first, second, network=Constant(0.1, 0.2, 0.3), shader="off")
+    assert torch.equal(result[1], first[1])
+    alone = midframe.interpolate(first[2], second[2], network=Constant(0.1, 0.2, 0.3), shader="off")
+    assert torch.equal(result[2], alone)
+    assert torch.equal(result[2], torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1).expand(3, 16, 16))
 
 
-def test_the_shader_keeps_what_stands_still() -> None:
-    first = random("uint8", 96, 128, 3)
+def test_the_shader_keeps_static_regions() -> None:
+    first = random_frame("uint8", 96, 128, 3)
     second = first.copy()
-    second[:, 96:] = random("uint8", 96, 32, 3, seed=1)
-    shaded = midframe.interpolate(first, second, 0.25, network=Painter(0.1, 0.2, 0.3))
-    plain = midframe.interpolate(first, second, 0.25, network=Painter(0.1, 0.2, 0.3), shader="off")
-    still = np.s_[:, : 96 - DEFAULT_PRESET.radius]
-    np.testing.assert_array_equal(shaded[still], first[still])
+    second[:, 96:] = random_frame("uint8", 96, 32, 3, seed=1)
+    shaded = midframe.interpolate(first, second, 0.25, network=Constant(0.1, 0.2, 0.3))
+    plain = midframe.interpolate(first, second, 0.25, network=Constant(0.1, 0.2, 0.3), shader="off")
+    static = np.s_[:, : 96 - DEFAULT_PRESET.radius]
+    np.testing.assert_array_equal(shaded[static], first[static])
     np.testing.assert_array_equal(shaded[:, 100:], plain[:, 100:])
-    assert (plain[still] != first[still]).any()
+    assert (plain[static] != first[static]).any()
 
 
-def test_the_answer_may_be_used_in_training() -> None:
-    first, second = (random(torch.float32, 3, 16, 16, seed=seed) for seed in (0, 1))
-    made = midframe.interpolate(first, second, network="average")
+def test_the_result_may_be_used_in_training() -> None:
+    first, second = (random_frame(torch.float32, 3, 16, 16, seed=seed) for seed in (0, 1))
+    result = midframe.interpolate(first, second, network="average")
     weight = torch.ones(3, 1, 1, requires_grad=True)
-    (made * weight).sum().backward()
+    (result * weight).sum().backward()
     assert weight.grad is not None
 
 
 @pytest.mark.parametrize("time", [Fraction(1, 3), np.float32(0.5), np.float64(0.25)])
 def test_times_of_any_number_type(time: Any) -> None:
     first = torch.zeros(3, 16, 16)
-    made = midframe.interpolate(first, first + 1, time, network="average")
-    assert made.mean() == pytest.approx(float(time), abs=1e-6)
+    result = midframe.interpolate(first, first + 1, time, network="average")
+    assert result.mean() == pytest.approx(float(time), abs=1e-6)
 
 
 @pytest.mark.parametrize("time", [0, 1, 0.0, 1.0, -0.5, 1.5, float("nan"), float("inf"), "0.5", None])
-def test_wrong_times(time: Any) -> None:
+def test_invalid_times_are_refused(time: Any) -> None:
     frame = torch.zeros(3, 16, 16)
     with pytest.raises(SettingError, match="above 0 and below 1"):
         midframe.interpolate(frame, frame, time)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "said"),
+    ("first", "second", "message"),
     [
         (torch.zeros(3, 16, 16), np.zeros((16, 16, 3)), "of one kind"),
         ([[0.0]], [[0.0]], "of one kind"),
@@ -159,13 +161,13 @@ def test_wrong_times(time: Any) -> None:
         (np.zeros((16, 16, 3), bool), np.zeros((16, 16, 3), bool), "uint8, uint16 or floating"),
     ],
 )
-def test_wrong_frames(first: Any, second: Any, said: str) -> None:
-    with pytest.raises(SettingError, match=said) as caught:
+def test_invalid_frames_are_refused(first: Any, second: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
         midframe.interpolate(first, second)
     assert "\n" not in str(caught.value)
 
 
-def test_wrong_names() -> None:
+def test_unknown_names_are_refused() -> None:
     frame = torch.zeros(3, 16, 16)
     with pytest.raises(SettingError, match=r"no network.*'nosuch'"):
         midframe.interpolate(frame, frame + 1, network="nosuch")

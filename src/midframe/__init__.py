@@ -1,7 +1,11 @@
-"""Midframe makes the frames between the frames of a film.
+"""Frame interpolation for films by adaptive separable convolution.
 
-`convert` makes a smoother film of a film, `interpolate` one frame of two; `load` gives a network,
-`separable_convolution` is the operator they are built on and `TapPattern` says where its taps lie.
+- `convert(source, target)` converts a film to a higher frame rate and keeps everything else in it.
+- `interpolate(first, second, time)` interpolates one frame between two.
+- `load(name)` loads an interpolation network.
+- `separable_convolution` is the operator that the networks are built on; a `TapPattern` chooses the pixels it reads.
+
+The names are imported when they are first used, so that `import midframe` does not import PyTorch.
 """
 
 from __future__ import annotations

@@ -93,10 +93,12 @@ def _check_arguments(first: object, second: object, time: float) -> Fraction:
 
 
 def _is_frame_tensor(frame: Tensor) -> bool:
+    """Return whether dimensions and type of a tensor are those that `interpolate` takes."""
     return frame.ndim in (3, 4) and frame.shape[-3] == 3 and frame.is_floating_point() and frame.numel() > 0
 
 
 def _is_frame_array(frame: np.ndarray[Any, Any]) -> bool:
+    """Return whether dimensions and type of an array are those that `interpolate` takes."""
     return frame.ndim == 3 and frame.shape[-1] == 3 and (frame.dtype.kind == "f" or frame.dtype.name in PEAKS)
 
 

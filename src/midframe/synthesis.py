@@ -91,6 +91,7 @@ class SynthesisPair:
         return replace(prediction, frame=frame)
 
     def _predict(self, time: Fraction, maps: Collection[MapName]) -> Prediction:
+        """Predict the frame with the network alone, by recursion if it predicts only the middle."""
         if not self._synthesiser.network.any_time:
             return Prediction(self._recursion.at(time))
         first = self._window.first

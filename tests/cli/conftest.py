@@ -1,4 +1,4 @@
-"""The command line in the tests' own process."""
+"""Run the command line in the tests' own process."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 import midframe.cli.app
-from process import Command
+from process import InProcessCommand
 
 
 @pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process, which spares loading everything again."""
+def run_in_process(capfd: pytest.CaptureFixture[str]) -> InProcessCommand:
+    """`run_in_process("convert", ...)` runs a command in this process, which is faster than starting another one."""
 
     def command(*arguments: object) -> SimpleNamespace:
         code = midframe.cli.app.run([*map(str, arguments)])

@@ -1,4 +1,4 @@
-"""The command as people and programs meet it: exit codes, JSON, help, streams, speed of import."""
+"""The `midframe` command as a whole: exit codes, JSON output, help, standard streams and time of import."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ import pytest
 from PIL import Image
 
 import midframe.cli
+from converted import convert_quickly
 from films import AudioTrack, Chapter, Film, SubtitleTrack, read_times, truncated, undecodable
 from midframe.errors import InputError
 from midframe.video.reader import ReadReport, read_pipe
-from process import Command, environment, one_line, one_object, run, start
+from process import InProcessCommand, environment, expect_one_line, parse_json_object, run_midframe, start_midframe
 
 QUICK = ("--network", "average", "--no-cuts")
+"""Options that make a conversion cheap."""
 
 
-def schema(name: str) -> dict[str, Any]:
-    found = json.loads(files("midframe").joinpath("schemas", f"{name}.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(found)
-    return dict(found)
+def read_schema(name: str) -> dict[str, Any]:
+    """Return a JSON Schema of the package, checked against the standard."""
+    schema = json.loads(files("midframe").joinpath("schemas", f"{name}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return dict(schema)
 
 
-def valid(data: dict[str, Any], name: str = "convert") -> dict[str, Any]:
-    jsonschema.validate(data, schema(name))
+def validated(data: dict[str, Any], schema: str = "convert") -> dict[str, Any]:
+    """Return JSON data after checking them against a schema."""
+    jsonschema.validate(data, read_schema(schema))
     return data
 
 
-def test_a_conversion_told_to_machines(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_json_of_a_conversion(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = film_factory(
         Film(
             audio=(AudioTrack(language="deu"),),
@@ -50,9 +54,11 @@ def test_a_conversion_told_to_machines(film_factory: Callable[..., Path], tmp_pa
         ".mkv",
     )
     out = tmp_path / "out.mkv"
-    result = run("convert", film, out, "--json", "--json-file", tmp_path / "out.json", "--encoder", "ffv1", *QUICK)
+    result = run_midframe(
+        "convert", film, out, "--json", "--json-file", tmp_path / "out.json", "--encoder", "ffv1", *QUICK
+    )
     assert result.returncode == 0, result.stderr
-    data = valid(one_object(result.stdout))
+    data = validated(parse_json_object(result.stdout))
     assert data == json.loads((tmp_path / "out.json").read_text())
     assert data["complete"] is True
     assert data["frames"]["written"] == 47 == len(read_times(out))
@@ -61,27 +67,27 @@ def test_a_conversion_told_to_machines(film_factory: Callable[..., Path], tmp_pa
     assert result.stderr.count("47 frames from 24") == 1
 
 
-def test_json_of_other_kinds(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """In one process, as `Summary.json`: dry run, damage, slow motion, a folder of pictures, and a target rate."""
-    from converted import quick
-
+def test_json_of_other_conversions(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """A dry run, damaged films, slow motion, an image sequence and a frame rate: `Summary.json` fits its schema."""
     film = film_factory(Film(frames=8, audio=(AudioTrack(),)))
     broken = undecodable(film_factory(Film(frames=8, codec="ffv1", gop=1), ".mkv"), {3}, tmp_path / "broken.mkv")
-    dry = valid(quick(film, tmp_path / "a.mp4", dry_run=True).json())
+    dry = validated(convert_quickly(film, tmp_path / "a.mp4", dry_run=True).json())
     assert dry["output"]["dry_run"]
     assert dry["plan"]["frames"] == 15
     assert not (tmp_path / "a.mp4").exists()
-    damaged = valid(quick(broken, tmp_path / "b.mkv", keep_going=True).json())
+    damaged = validated(convert_quickly(broken, tmp_path / "b.mkv", keep_going=True).json())
     assert (damaged["complete"], damaged["damage"]["lost"]) == (False, 1)
     cut = truncated(film_factory(Film(), ".mkv"), 0.7, tmp_path / "cut.mkv")
-    assert valid(quick(cut, tmp_path / "c.mkv", keep_going=True).json())["damage"]["problems"]
-    assert valid(quick(film, tmp_path / "d.mp4", slow_motion=True).json())["streams"][1]["action"] == "drop"
+    assert validated(convert_quickly(cut, tmp_path / "c.mkv", keep_going=True).json())["damage"]["problems"]
+    assert (
+        validated(convert_quickly(film, tmp_path / "d.mp4", slow_motion=True).json())["streams"][1]["action"] == "drop"
+    )
     (tmp_path / "pictures").mkdir()
-    valid(quick(film, Path(f"{tmp_path}/pictures/%03d.png")).json())
-    valid(quick(film, tmp_path / "e.mkv", fps=Fraction(60000, 1001)).json())
+    validated(convert_quickly(film, Path(f"{tmp_path}/pictures/%03d.png")).json())
+    validated(convert_quickly(film, tmp_path / "e.mkv", fps=Fraction(60000, 1001)).json())
 
 
-def test_one_picture_told_to_machines(here: Command, tmp_path: Path) -> None:
+def test_json_of_a_single_frame(run_in_process: InProcessCommand, tmp_path: Path) -> None:
     for name, level in (("a.png", 0), ("b.png", 200)):
         Image.fromarray(np.full((48, 64, 3), level, np.uint8)).save(tmp_path / name)
     arguments = [
@@ -93,89 +99,95 @@ def test_one_picture_told_to_machines(here: Command, tmp_path: Path) -> None:
         "average",
         "--json",
     ]
-    result = here(*arguments)
+    result = run_in_process(*arguments)
     assert result.returncode == 0, result.stderr
-    data = valid(one_object(result.stdout), "frame")
+    data = validated(parse_json_object(result.stdout), "frame")
     assert data["time"] == "1/2"
     assert abs(int(np.asarray(Image.open(tmp_path / "out.png"))[0, 0, 0]) - 100) <= 1
-    result = here(*arguments)
+    result = run_in_process(*arguments)
     assert result.returncode == 4
-    assert valid(one_object(result.stdout), "frame")["error"]["code"] == "output"
-    assert "--overwrite" in one_line(result.stderr)
+    assert validated(parse_json_object(result.stdout), "frame")["error"]["code"] == "output"
+    assert "--overwrite" in expect_one_line(result.stderr)
+
+
+FILM_TO_FILM = ("convert", "film.mp4", "out.mp4")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
-        (["convert", "missing.mp4", "out.mp4"], 3, "does not exist"),
-        (["convert", "film.mp4", "nowhere/out.mp4"], 4, "nowhere"),
-        (["convert", "film.mp4"], 2, "Missing argument 'OUT'"),
-        (["convert", "film.mp4", "out.mp4", "--factr", "3"], 2, "--factr"),
-        (["convert", "film.mp4", "out.mp4", "--factor", "two"], 2, "--factor"),
-        (["convert", "film.mp4", "out.mp4", "--fps", "fast"], 2, "frame rate"),
-        (["convert", "film.mp4", "out.mp4", "--factor", "2", "--fps", "60"], 2, "--factor or --fps"),
-        (["convert", "film.mp4", "out.mp4", "--start", "1:x"], 2, "not a time"),
-        (["convert", "film.mp4", "out.mp4", "--odd", "maybe"], 2, "pad or error"),
-        (["convert", "film.mp4", "out.mp4", "--device", "abacus"], 5, "abacus"),
-        (["frame", "a.png", "b.png", "c.png", "--time", "7"], 2, "above 0 and below 1"),
-        (["frame", "a.png", "b.png", "c.png"], 3, "a.png"),
-        (["convrt"], 2, "No such command"),
+        pytest.param(("convert", "missing.mp4", "out.mp4"), 3, "does not exist", id="missing film"),
+        pytest.param(("convert", "film.mp4", "nowhere/out.mp4"), 4, "nowhere", id="missing folder"),
+        pytest.param(("convert", "film.mp4"), 2, "Missing argument 'OUT'", id="missing argument"),
+        pytest.param((*FILM_TO_FILM, "--factr", "3"), 2, "--factr", id="unknown option"),
+        pytest.param((*FILM_TO_FILM, "--factor", "two"), 2, "--factor", id="factor is no number"),
+        pytest.param((*FILM_TO_FILM, "--fps", "fast"), 2, "frame rate", id="rate is no number"),
+        pytest.param((*FILM_TO_FILM, "--factor", "2", "--fps", "60"), 2, "--factor or --fps", id="contradiction"),
+        pytest.param((*FILM_TO_FILM, "--start", "1:x"), 2, "not a time", id="invalid time"),
+        pytest.param((*FILM_TO_FILM, "--odd", "maybe"), 2, "pad or error", id="invalid choice"),
+        pytest.param((*FILM_TO_FILM, "--device", "abacus"), 5, "abacus", id="unknown device"),
+        pytest.param(("frame", "a.png", "b.png", "c.png", "--time", "7"), 2, "above 0 and below 1", id="time outside"),
+        pytest.param(("frame", "a.png", "b.png", "c.png"), 3, "a.png", id="missing picture"),
+        pytest.param(("convrt",), 2, "No such command", id="unknown command"),
     ],
 )
 def test_exit_codes(
-    here: Command,
-    arguments: list[str],
+    run_in_process: InProcessCommand,
+    arguments: tuple[str, ...],
     code: int,
-    words: str,
+    message: str,
     film_factory: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The documented code, one line on standard error, one valid object on standard output, and nothing written."""
+    """A failure has the documented code, one line on standard error, one JSON object, and nothing is written."""
     (tmp_path / "film.mp4").write_bytes(film_factory(Film(frames=4)).read_bytes())
     monkeypatch.chdir(tmp_path)
-    result = here(*arguments, "--json", "--quiet")
+    result = run_in_process(*arguments, "--json", "--quiet")
     assert result.returncode == code
     out, err = result.stdout, result.stderr
-    assert words in one_line(err)
-    data = valid(one_object(out), "frame" if arguments[0] == "frame" else "convert")
+    assert message in expect_one_line(err)
+    data = validated(parse_json_object(out), "frame" if arguments[0] == "frame" else "convert")
     assert data["error"]["exit_code"] == code
-    assert data["error"]["message"] in one_line(err)
+    assert data["error"]["message"] in expect_one_line(err)
     assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_an_exit_code_of_the_process(tmp_path: Path) -> None:
-    result = run("convert", "missing.mp4", "out.mp4", "--json", cwd=tmp_path)
+def test_exit_code_of_the_process(tmp_path: Path) -> None:
+    result = run_midframe("convert", "missing.mp4", "out.mp4", "--json", cwd=tmp_path)
     assert result.returncode == 3
-    assert "missing.mp4 does not exist" in one_line(result.stderr)
-    assert valid(one_object(result.stdout))["error"]["exit_code"] == 3
+    assert "missing.mp4 does not exist" in expect_one_line(result.stderr)
+    assert validated(parse_json_object(result.stdout))["error"]["exit_code"] == 3
 
 
-def test_json_file_that_cannot_be(here: Command, film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """Found out before the work, not after it."""
-    result = here("convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json")
+def test_an_impossible_json_file_is_refused_before_the_work(
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    result = run_in_process(
+        "convert", film_factory(), tmp_path / "out.mkv", "--json-file", tmp_path / "nowhere" / "x.json"
+    )
     assert result.returncode == 4
-    assert "JSON" in one_line(result.stderr)
+    assert "JSON" in expect_one_line(result.stderr)
     assert not list(tmp_path.iterdir())
 
 
 def test_frames_on_standard_output(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = film_factory(Film(frames=4))
-    told = tmp_path / "told.json"
-    result = run("convert", film, "-", "--json-file", told, *QUICK, text=False)
+    json_file = tmp_path / "summary.json"
+    result = run_midframe("convert", film, "-", "--json-file", json_file, *QUICK, text=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(b"YUV4MPEG2 W160 H96 F48:1 ")
     assert result.stdout.count(b"FRAME\n") == 7
-    assert valid(json.loads(told.read_text()))["output"]["path"] == "-"
-    refused = run("convert", film, "-", "--json", *QUICK)
+    assert validated(json.loads(json_file.read_text()))["output"]["path"] == "-"
+    refused = run_midframe("convert", film, "-", "--json", *QUICK)
     assert refused.returncode == 2
     assert refused.stdout == ""
-    assert "--json-file" in one_line(refused.stderr)
+    assert "--json-file" in expect_one_line(refused.stderr)
 
 
-def test_from_pipe_to_pipe(film_factory: Callable[..., Path]) -> None:
-    first = start("convert", film_factory(Film(frames=4)), "-", "--quiet", *QUICK, stderr=subprocess.DEVNULL)
-    second = run("convert", "-", "-", "--quiet", *QUICK, stdin=first.stdout, text=False)
+def test_from_standard_input_to_standard_output(film_factory: Callable[..., Path]) -> None:
+    first = start_midframe("convert", film_factory(Film(frames=4)), "-", "--quiet", *QUICK, stderr=subprocess.DEVNULL)
+    second = run_midframe("convert", "-", "-", "--quiet", *QUICK, stdin=first.stdout, text=False)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count(b"FRAME\n") == 13
     assert first.wait() == 0
@@ -205,41 +217,45 @@ def test_a_pipe_that_ends_within_a_frame(tmp_path: Path) -> None:
             assert film.ticks is None
 
 
-def test_a_reader_that_goes_away(film_factory: Callable[..., Path]) -> None:
+def test_the_reader_of_standard_output_ends_early(film_factory: Callable[..., Path]) -> None:
     film = film_factory(Film(width=320, height=192, frames=48, scene="noise"))
-    process = start("convert", film, "-", "--quiet", *QUICK, text=False)
+    process = start_midframe("convert", film, "-", "--quiet", *QUICK, text=False)
     assert process.stdout is not None
     assert process.stdout.read(10).startswith(b"YUV4MPEG2")
     process.stdout.close()
     assert process.stderr is not None
     error = process.stderr.read()
     assert process.wait(30) == 4
-    assert "has ended" in one_line(error.decode())
+    assert "has ended" in expect_one_line(error.decode())
 
 
-def test_standard_output_that_is_closed(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """The film is there, but who asked for the JSON did not get it."""
-    process = start("convert", film_factory(Film(frames=4)), tmp_path / "out.mkv", "--json", "--quiet", *QUICK)
+def test_standard_output_is_closed_before_the_json_is_written(
+    film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The conversion is complete, but the command fails because the JSON was not delivered."""
+    process = start_midframe("convert", film_factory(Film(frames=4)), tmp_path / "out.mkv", "--json", "--quiet", *QUICK)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
     error = process.stderr.read()
     assert process.wait(30) == 4
-    assert "JSON" in one_line(error)
+    assert "JSON" in expect_one_line(error)
 
 
-def test_quiet_says_nothing(here: Command, film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    result = here("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
+def test_quiet_prints_nothing(
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    result = run_in_process("convert", film_factory(Film(frames=4)), tmp_path / "out.mp4", "--quiet", *QUICK)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_progress_in_plain_lines(
-    here: Command, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where standard error is no terminal: whole lines with frames, speed and time left, no control characters."""
+    """If standard error is no terminal: whole lines with frames, speed and time left, without control characters."""
     monkeypatch.setattr("midframe.cli.progress.LINE_INTERVAL", 0.0)
     film = film_factory(Film(width=320, height=192, frames=24, scene="noise"))
-    result = here("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
+    result = run_in_process("convert", film, tmp_path / "out.mp4", "--factor", "8", *QUICK)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "a second, " in line or "left" in line]
     assert any(line.startswith("midframe: convert: ") and " of 185 frames, " in line for line in lines)
@@ -250,7 +266,7 @@ def test_progress_in_plain_lines(
 def test_a_bar_on_a_terminal(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     pty = pytest.importorskip("pty", reason="needs pseudo terminals")
     ours, theirs = pty.openpty()
-    process = start(
+    process = start_midframe(
         "convert",
         film_factory(Film(width=320, height=192, frames=24, scene="noise")),
         tmp_path / "out.mp4",
@@ -276,11 +292,11 @@ def test_a_bar_on_a_terminal(film_factory: Callable[..., Path], tmp_path: Path) 
     assert shown.count(b"185 frames from 24") == 1
 
 
-def test_dry_run_tells_a_person_what_would_come(
-    here: Command, film_factory: Callable[..., Path], tmp_path: Path
+def test_dry_run_prints_the_plan(
+    run_in_process: InProcessCommand, film_factory: Callable[..., Path], tmp_path: Path
 ) -> None:
     film = film_factory(Film(audio=(AudioTrack(language="deu"),), rotation=90))
-    result = here("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
+    result = run_in_process("convert", film, tmp_path / "out.mp4", "--dry-run", "--fps", "60", "--network", "average")
     assert result.returncode == 0
     for words in ("24 frames from 0.000 s", "60 frames", "60.000 a second", "libx264 (crf 18, preset medium)", "copy"):
         assert words in result.stdout
@@ -291,12 +307,12 @@ def test_dry_run_tells_a_person_what_would_come(
 
 
 def test_help_version_and_completion() -> None:
-    assert run("--version").stdout == f"midframe {midframe.__version__}\n"
-    bare = run()
+    assert run_midframe("--version").stdout == f"midframe {midframe.__version__}\n"
+    bare = run_midframe()
     assert bare.returncode == 0
-    assert bare.stdout == run("--help").stdout
+    assert bare.stdout == run_midframe("--help").stdout
     assert "convert" in bare.stdout
-    shown = run("convert", "--help").stdout
+    shown = run_midframe("convert", "--help").stdout
     assert "midframe convert holiday.mp4 smooth.mp4" in shown
     for option in ("--factor", "--fps", "--slow-motion", "--keep-going", "--overwrite", "--json", "--dry-run"):
         assert option in shown
@@ -328,10 +344,10 @@ def test_completing_a_command_line() -> None:
 
 
 BLOCKED = "import sys\nsys.modules |= dict.fromkeys({names!r})\n"
-"""Python for which these packages are not installed."""
+"""A patch after which these packages seem not to be installed."""
 
 
-def test_import_needs_none_of_the_heavy_ones() -> None:
+def test_import_needs_no_large_package() -> None:
     program = BLOCKED.format(names=("torch", "av", "halide", "triton", "numpy", "PIL", "rich")) + (
         "import midframe, midframe.errors\nprint(midframe.__version__, sorted(dir(midframe))[-1])"
     )
@@ -339,13 +355,15 @@ def test_import_needs_none_of_the_heavy_ones() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_frames_are_made_without_halide_and_triton(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_conversion_works_without_halide_and_triton(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     patch = BLOCKED.format(names=("halide", "triton"))
     film = film_factory(Film(64, 48, frames=2))
-    result = run("convert", film, tmp_path / "out.mkv", "--encoder", "ffv1", "--device", "cpu", "--json", patch=patch)
+    result = run_midframe(
+        "convert", film, tmp_path / "out.mkv", "--encoder", "ffv1", "--device", "cpu", "--json", patch=patch
+    )
     assert result.returncode == 0, result.stderr
-    told = one_object(result.stdout)
-    assert (told["network"], told["backend"]) == ("guided", "torch")
+    summary = parse_json_object(result.stdout)
+    assert (summary["network"], summary["backend"]) == ("guided", "torch")
     assert len(read_times(tmp_path / "out.mkv")) == 3
 
 
@@ -360,8 +378,8 @@ def test_help_loads_neither_torch_nor_av() -> None:
 
 
 @pytest.mark.slow
-def test_import_and_help_are_quick() -> None:
-    """The best of ten, as other work may slow this machine down."""
+def test_import_and_help_are_fast() -> None:
+    """The best of ten runs counts, because other work may slow this machine down."""
     for limit, arguments in ((0.3, ["-c", "import midframe"]), (0.5, ["-m", "midframe", "--help"])):
         times = []
         for _ in range(10):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from films import Film, draw, text
 from midframe.training.data.shards import read_shards
-from process import Command, one_line, one_object, run, start, wait_for_file
+from process import InProcessCommand, expect_one_line, parse_json_object, run_midframe, start_midframe, wait_for_file
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(films: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Return the folder and the process of a build by the real command."""
     out = tmp_path_factory.mktemp("built") / "data"
-    result = run(
+    result = run_midframe(
         "dataset", "build", films, "--out", out, "--workers", "2", "--held-films", "two*", "--json", timeout=300
     )
     assert result.returncode == 0, result.stderr
@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_build_reports_in_json_and_in_words(built: SimpleNamespace) -> None:
-    data = one_object(built.result.stdout)
+    data = parse_json_object(built.result.stdout)
     assert data["schema"] == "midframe.dataset/1"
     assert data["ok"] is True
     assert data["samples"] == {"train": 4, "validation": 2}
@@ -65,9 +65,11 @@ def test_a_build_reports_in_json_and_in_words(built: SimpleNamespace) -> None:
     assert {sample.info["name"] for sample in read_shards(built.out, "validation")} == {"two.mp4"}
 
 
-def test_a_finished_data_set_is_reported_and_not_changed(built: SimpleNamespace, films: Path, here: Command) -> None:
+def test_a_finished_data_set_is_reported_and_not_changed(
+    built: SimpleNamespace, films: Path, run_in_process: InProcessCommand
+) -> None:
     before = contents(built.out)
-    result = here("dataset", "build", films, "--out", built.out, "--held-films", "two*")
+    result = run_in_process("dataset", "build", films, "--out", built.out, "--held-films", "two*")
     assert result.returncode == 0
     assert "there already" in result.stderr
     assert contents(built.out) == before
@@ -87,40 +89,51 @@ def test_a_finished_data_set_is_reported_and_not_changed(built: SimpleNamespace,
     ],
 )
 def test_invalid_options_are_refused(
-    built: SimpleNamespace, films: Path, here: Command, arguments: tuple[str, ...], code: int, message: str
+    built: SimpleNamespace,
+    films: Path,
+    run_in_process: InProcessCommand,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
 ) -> None:
-    result = here("dataset", "build", films, "--out", built.out, "--json", *arguments)
+    result = run_in_process("dataset", "build", films, "--out", built.out, "--json", *arguments)
     assert result.returncode == code
-    assert message in one_line(result.stderr)
-    assert one_object(result.stdout)["error"]["exit_code"] == code
+    assert message in expect_one_line(result.stderr)
+    assert parse_json_object(result.stdout)["error"]["exit_code"] == code
 
 
-def test_unusable_films_and_folders_have_their_exit_codes(films: Path, here: Command, tmp_path: Path) -> None:
-    assert here("dataset", "build", tmp_path / "none.mp4", "--out", tmp_path / "data").returncode == 3
+def test_unusable_films_and_folders_have_their_exit_codes(
+    films: Path, run_in_process: InProcessCommand, tmp_path: Path
+) -> None:
+    assert run_in_process("dataset", "build", tmp_path / "none.mp4", "--out", tmp_path / "data").returncode == 3
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter").write_text("dear")
-    assert here("dataset", "build", films, "--out", tmp_path / "taken").returncode == 4
+    assert run_in_process("dataset", "build", films, "--out", tmp_path / "taken").returncode == 4
     (tmp_path / "file").write_text("no folder")
-    assert here("dataset", "build", films, "--out", tmp_path / "file").returncode == 4
-    assert here("dataset", "preview", tmp_path, "--out", tmp_path / "a.png").returncode == 3
+    assert run_in_process("dataset", "build", films, "--out", tmp_path / "file").returncode == 4
+    assert run_in_process("dataset", "preview", tmp_path, "--out", tmp_path / "a.png").returncode == 3
 
 
-def test_preview_draws_samples_and_reports_motion(built: SimpleNamespace, here: Command, tmp_path: Path) -> None:
+def test_preview_draws_samples_and_reports_motion(
+    built: SimpleNamespace, run_in_process: InProcessCommand, tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "preview.png"
-    result = here("dataset", "preview", built.out, "--out", out, "--batches", "1", "--json")
+    result = run_in_process("dataset", "preview", built.out, "--out", out, "--batches", "1", "--json")
     assert result.returncode == 0, result.stderr
-    data = one_object(result.stdout)
+    data = parse_json_object(result.stdout)
     motions = [sample.info["motion"] for sample in read_shards(built.out)]
     assert (data["samples"], data["motion"]["p50"]) == (4, pytest.approx(np.median(motions), abs=1e-3))
     with Image.open(out) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert np.ptp(pixels, 2).max() > 30  # the samples' own colours, beside the one of the bars
     other = tmp_path / "other.png"
-    assert here("dataset", "preview", built.out, "--out", other, "--batches", "1", "--seed", "5").returncode == 0
+    assert (
+        run_in_process("dataset", "preview", built.out, "--out", other, "--batches", "1", "--seed", "5").returncode == 0
+    )
     assert other.read_bytes() != out.read_bytes()
-    assert here("dataset", "preview", built.out, "--out", tmp_path / "no" / "where.png").returncode == 4
-    assert here("dataset", "preview", built.out, "--out", out, "--split", "all").returncode == 2
+    assert run_in_process("dataset", "preview", built.out, "--out", tmp_path / "no" / "where.png").returncode == 4
+    assert run_in_process("dataset", "preview", built.out, "--out", out, "--split", "all").returncode == 2
 
 
 def workers_of(process: subprocess.Popen[Any]) -> list[int]:
@@ -150,7 +163,7 @@ def test_a_build_stopped_by_signals_continues(built: SimpleNamespace, films: Pat
     out = tmp_path / "data"
     arguments = ("dataset", "build", films, "--out", out, "--held-films", "two*", "--workers", "1", "--json")
     for number, results in ((signal.SIGKILL, "*.json"), (signal.SIGTERM, "*-00000.tar")):
-        process = start(*arguments)
+        process = start_midframe(*arguments)
         wait_for_file(out / ".work", f"[0-9a-f]{results}", process)
         there = workers_of(process)
         assert there
@@ -161,7 +174,7 @@ def test_a_build_stopped_by_signals_continues(built: SimpleNamespace, films: Pat
             assert process.returncode == 143
             assert "the same command goes on" in error
             assert json.loads(output)["error"]["code"] == "interrupted"
-    result = run(*arguments, timeout=300)
+    result = run_midframe(*arguments, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert one_object(result.stdout)["jobs"]["done_before"] > 0
+    assert parse_json_object(result.stdout)["jobs"]["done_before"] > 0
     assert contents(out) == contents(built.out)

@@ -1,4 +1,4 @@
-"""`midframe models` and `midframe models fetch`."""
+"""The commands `midframe models` and `midframe models fetch`."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ from pathlib import Path
 import pytest
 
 from midframe.networks import NETWORKS, fetch
-from process import Command, one_line, one_object
+from process import InProcessCommand, expect_one_line, parse_json_object
 
 
-def test_the_list_for_people_and_machines(here: Command) -> None:
-    ran = here("models")
+def test_the_list_for_people_and_machines(run_in_process: InProcessCommand) -> None:
+    ran = run_in_process("models")
     assert ran.returncode == 0
     lines = ran.stdout.splitlines()
     assert {line.split()[0] for line in lines} >= {"default", *NETWORKS}
     assert re.match(r"default +guided, trained \(\d\.\d million parameters, MIT\), any time\. ", lines[0])
     assert all(", untrained, " in line for line in lines if line.split()[0] in NETWORKS)
-    ran = here("models", "--json")
-    told = one_object(ran.stdout)
-    assert (ran.returncode, told["schema"], told["ok"]) == (0, "midframe.models/1", True)
-    rows = {row["name"]: row for row in told["models"]}
+    ran = run_in_process("models", "--json")
+    data = parse_json_object(ran.stdout)
+    assert (ran.returncode, data["schema"], data["ok"]) == (0, "midframe.models/1", True)
+    rows = {row["name"]: row for row in data["models"]}
     assert rows.keys() >= {"default", *NETWORKS}
     assert (rows["default"]["network"], rows["default"]["trained"]) == ("guided", True)
     assert rows["default"]["weights"]["weights"].endswith("default.safetensors")
     assert not any(rows[name]["trained"] or rows[name]["weights"] for name in NETWORKS)
 
 
-def test_fetching_says_where_the_file_is(here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetching_says_where_the_file_is(
+    run_in_process: InProcessCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path / "home"))
     mirror = tmp_path / "thing.pth"
     mirror.write_bytes(b"weights")
     checksum = hashlib.sha256(b"weights").hexdigest()
     monkeypatch.setitem(fetch.REMOTE_FILES, "thing", fetch.RemoteFile("http://127.0.0.1:9/thing.pth", checksum, ""))
-    ran = here("models", "fetch", "thing", "--from", mirror.as_uri())
+    ran = run_in_process("models", "fetch", "thing", "--from", mirror.as_uri())
     place = tmp_path / "home" / "models" / "thing.pth"
     assert (ran.returncode, ran.stdout) == (0, "")
-    assert str(place) in one_line(ran.stderr)
-    ran = here("models", "fetch", "thing", "--json")
-    assert one_object(ran.stdout)["fetched"] == {"name": "thing", "path": str(place), "bytes": 7}
+    assert str(place) in expect_one_line(ran.stderr)
+    ran = run_in_process("models", "fetch", "thing", "--json")
+    assert parse_json_object(ran.stdout)["fetched"] == {"name": "thing", "path": str(place), "bytes": 7}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("vgg19", "--from", "http://127.0.0.1:9/vgg19.pth"), 3, "cannot be fetched"),
         (("resnet",), 2, "what can be is: vgg19"),
@@ -52,28 +54,28 @@ def test_fetching_says_where_the_file_is(here: Command, tmp_path: Path, monkeypa
     ],
 )
 def test_errors_are_one_line_with_their_exit_code(
-    here: Command,
+    run_in_process: InProcessCommand,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    ran = here("models", "fetch", *arguments)
+    ran = run_in_process("models", "fetch", *arguments)
     assert (ran.returncode, ran.stdout) == (code, "")
-    assert said in one_line(ran.stderr)
+    assert message in expect_one_line(ran.stderr)
 
 
 def test_a_file_with_another_checksum_is_refused(
-    here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_in_process: InProcessCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path / "home"))
     (tmp_path / "vgg19.pth").write_bytes(b"something else")
-    ran = here("models", "fetch", "vgg19", "--from", (tmp_path / "vgg19.pth").as_uri(), "--json")
-    told = one_object(ran.stdout)
-    assert (ran.returncode, told["ok"], told["schema"]) == (3, False, "midframe.models/1")
-    assert "dcbb9e9d is needed" in told["error"]["message"]
+    ran = run_in_process("models", "fetch", "vgg19", "--from", (tmp_path / "vgg19.pth").as_uri(), "--json")
+    data = parse_json_object(ran.stdout)
+    assert (ran.returncode, data["ok"], data["schema"]) == (3, False, "midframe.models/1")
+    assert "dcbb9e9d is needed" in data["error"]["message"]
     assert not list((tmp_path / "home").rglob("*.p*"))

@@ -1,4 +1,4 @@
-"""Damaged films: an error that says how far it got, or with keep_going a film that is held over the damage."""
+"""Damaged films: an error that says how far reading got, or with `keep_going` a film with duplicated frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converted import HALF_MILLISECOND, divided, off_by, quick
+from converted import HALF_MILLISECOND, convert_quickly, interpolated_times, largest_difference
 from films import (
     AudioTrack,
     Film,
@@ -30,36 +30,45 @@ INTRA = Film(
 )  # every frame can be decoded by itself, and a broken one is known by its checksum
 
 
-@pytest.mark.parametrize("place", [{5}, {5, 6, 7}, {1}, {11}, {3, 8}])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param({5}, id="one frame"),
+        pytest.param({5, 6, 7}, id="three frames in a row"),
+        pytest.param({1}, id="second frame"),
+        pytest.param({11}, id="last frame"),
+        pytest.param({3, 8}, id="two frames apart"),
+    ],
+)
 def test_frames_that_cannot_be_decoded(place: set[int], film_factory: Callable[..., Path], tmp_path: Path) -> None:
     whole = film_factory(INTRA, ".mkv")
     broken = undecodable(whole, place, tmp_path / "broken.mkv")
     out = tmp_path / "out.mkv"
     times = read_times(whole)
     with pytest.raises(InputError, match=f"the frame at {float(times[min(place)]):.3f} s .*--keep-going") as caught:
-        quick(broken, out)
+        convert_quickly(broken, out)
     assert f"{min(place)} of 12 frames" in str(caught.value)
     assert not out.exists()
-    summary = quick(broken, out, keep_going=True)
+    summary = convert_quickly(broken, out, keep_going=True)
     assert (summary.report.lost, summary.counts.read) == (len(place), 12 - len(place))
-    assert off_by(read_times(out), divided(times, 2)) <= HALF_MILLISECOND
+    assert largest_difference(read_times(out), interpolated_times(times, 2)) <= HALF_MILLISECOND
     assert not summary.complete
     assert any("could not be decoded" in warning for warning in summary.warnings)
 
 
-def test_a_beginning_that_cannot_be_decoded(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """Where the first frame is no key frame any more the film begins later, which is said."""
+def test_first_frames_that_cannot_be_decoded(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """If the first key frame is damaged the film begins later, and a warning says so."""
     broken = undecodable(film_factory(INTRA, ".mkv"), {0, 1}, tmp_path / "broken.mkv")
-    summary = quick(broken, tmp_path / "out.mkv", keep_going=True)
+    summary = convert_quickly(broken, tmp_path / "out.mkv", keep_going=True)
     assert summary.plan.film.undecodable_start + summary.report.lost == 2
     assert any("before the first key frame" in warning for warning in summary.warnings)
 
 
-def test_held_frames_stand_at_their_times(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """The frame before the gap stands until the frame behind it: nothing is made of what is not there."""
+def test_a_lost_frame_is_replaced_by_the_one_before_it(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """Its neighbour is shown up to the next decoded frame; nothing is interpolated beside it."""
     whole = film_factory(INTRA, ".mkv")
     out = tmp_path / "out.mkv"
-    summary = quick(undecodable(whole, {5, 6}, tmp_path / "broken.mkv"), out, keep_going=True)
+    summary = convert_quickly(undecodable(whole, {5, 6}, tmp_path / "broken.mkv"), out, keep_going=True)
     before, after = read_frames(whole), read_frames(out)
     assert summary.counts.duplicated_for_lost == 3  # the middles of 4-5, 5-6, 6-7
     for k in (*range(8, 14), *range(0, 24, 2)):
@@ -70,9 +79,9 @@ def test_held_frames_stand_at_their_times(film_factory: Callable[..., Path], tmp
 
 def test_keep_going_with_fields_and_a_target_rate(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     broken = undecodable(film_factory(INTRA, ".mkv"), {5}, tmp_path / "broken.mkv")
-    summary = quick(broken, tmp_path / "a.mkv", keep_going=True, deinterlace="field")
+    summary = convert_quickly(broken, tmp_path / "a.mkv", keep_going=True, deinterlace="field")
     assert (summary.counts.written, summary.complete) == (12 * 2 * 2 - 1, False)
-    summary = quick(broken, tmp_path / "b.mkv", keep_going=True, fps=Fraction(60))
+    summary = convert_quickly(broken, tmp_path / "b.mkv", keep_going=True, fps=Fraction(60))
     assert (summary.counts.written, summary.complete) == (summary.plan.frame_count, False)
 
 
@@ -84,66 +93,66 @@ def test_truncated(suffix: str, options: dict[str, str], film_factory: Callable[
     cut = truncated(film_factory(film, suffix), 0.6, tmp_path / f"cut{suffix}")
     out = tmp_path / "out.mkv"
     if suffix == ".mov":  # its index is at the end, so that nothing can be read
-        with pytest.raises(InputError):
-            quick(cut, out, keep_going=True)
+        with pytest.raises(InputError, match="is not a film that can be read"):
+            convert_quickly(cut, out, keep_going=True)
         return
     with pytest.raises(InputError, match=r"not whole.*ends at 0\.\d+ s.*--keep-going"):
-        quick(cut, out)
+        convert_quickly(cut, out)
     with pytest.raises(InputError, match="not whole"):
-        quick(cut, out, dry_run=True)
+        convert_quickly(cut, out, dry_run=True)
     assert not out.exists()
-    summary = quick(cut, out, keep_going=True)
+    summary = convert_quickly(cut, out, keep_going=True)
     assert not summary.complete
     assert summary.warnings
     assert 4 < summary.counts.read < 24
     assert len(read_times(out)) == summary.counts.written
-    # What is asked for is whole where it lies before the cut.
-    part = quick(cut, tmp_path / "part.mkv", duration=Fraction(1, 6))
+    # A part of the film before the missing end is complete.
+    part = convert_quickly(cut, tmp_path / "part.mkv", duration=Fraction(1, 6))
     assert part.complete
     assert part.counts.read == 4
 
 
-def test_flipped_bits_are_never_passed_over_in_silence(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_flipped_bits_are_always_reported(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     whole = film_factory(Film(frames=24, gop=12), ".mp4")
-    usual = set(quick(whole, tmp_path / "whole.mkv").warnings)
+    usual_warnings = set(convert_quickly(whole, tmp_path / "whole.mkv").warnings)
     for seed in range(6):
         broken = bit_flips(whole, 30, seed, tmp_path / "broken.mp4", first=0.15)
         out = tmp_path / f"out{seed}.mkv"
         try:
-            summary = quick(broken, out)
+            summary = convert_quickly(broken, out)
         except InputError:
             assert not out.exists()
         else:
-            assert set(summary.warnings) - usual
+            assert set(summary.warnings) - usual_warnings
 
 
-def test_missing_packets_are_noticed(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """Frames that were never stored leave only a hole in the times, which is named."""
+def test_missing_packets_are_reported(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """Frames that were never stored show only as a gap in the times, which a warning names."""
     out = tmp_path / "out.mkv"
-    summary = quick(dropped(film_factory(INTRA, ".mkv"), {4, 5}, tmp_path / "holes.mkv"), out)
+    summary = convert_quickly(dropped(film_factory(INTRA, ".mkv"), {4, 5}, tmp_path / "holes.mkv"), out)
     assert any("2 frames seem to be missing after 0.125 s" in warning for warning in summary.warnings)
-    summary = quick(film_factory(INTRA, ".mkv"), tmp_path / "whole.mkv")
+    summary = convert_quickly(film_factory(INTRA, ".mkv"), tmp_path / "whole.mkv")
     assert not any("missing" in warning for warning in summary.warnings)
 
 
-def test_variable_rates_are_no_damage(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_not_reported_as_damage(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     times = tuple(Fraction(n, 100) for n in (0, 4, 8, 16, 20, 32, 36, 40, 60, 64, 70, 74))
-    summary = quick(film_factory(replace(INTRA, times=times), ".mkv"), tmp_path / "out.mkv")
+    summary = convert_quickly(film_factory(replace(INTRA, times=times), ".mkv"), tmp_path / "out.mkv")
     assert not any("missing" in warning for warning in summary.warnings)
 
 
 def test_equal_and_falling_times(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     source = film_factory(INTRA, ".mkv")
     broken = falling_times(source, tmp_path / "falling.mkv", equal={3}, falling={8})
-    summary = quick(broken, tmp_path / "out.mkv")
+    summary = convert_quickly(broken, tmp_path / "out.mkv")
     assert summary.counts.read == 10
     assert summary.json()["damage"]["dropped"] == 2
     assert summary.counts.written == 19
     assert sum("dropped" in warning for warning in summary.warnings) == 1
 
 
-def test_a_time_that_falls_between_others(film_factory: Callable[..., Path], tmp_path: Path) -> None:
-    """Without B frames a falling time is an error even where no other frame has it."""
+def test_a_falling_time_between_two_others(film_factory: Callable[..., Path], tmp_path: Path) -> None:
+    """Without B-frames a falling time is an error even if no other frame has that time."""
 
     def shift(number: int, packet):
         packet.dts = packet.pts - 10_000
@@ -151,6 +160,6 @@ def test_a_time_that_falls_between_others(film_factory: Callable[..., Path], tmp
         return packet
 
     broken = remuxed(film_factory(INTRA, ".mkv"), tmp_path / "falling.mkv", shift)
-    summary = quick(broken, tmp_path / "out.mkv")
+    summary = convert_quickly(broken, tmp_path / "out.mkv")
     assert (summary.counts.read, summary.counts.written) == (11, 21)
     assert summary.json()["damage"]["dropped"] == 1

@@ -1,4 +1,4 @@
-"""Memory does not grow with the film."""
+"""The memory of a conversion does not grow with the length of the film."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def peak(frames: int, folder: Path) -> float:
-    """The peak memory, in MB, of a process that converts a film of so many frames."""
+def peak_memory(frames: int, folder: Path) -> float:
+    """Convert a film of that length in a process of its own, and return its peak memory in MB."""
     film = Film(160, 96, frames=frames, scene="texture", options={"preset": "ultrafast"})
     path = draw(film, folder / f"{frames}.mp4")
     command = [sys.executable, "-c", CONVERT, str(path), str(folder / f"{frames}-out.mp4")]
@@ -27,8 +27,8 @@ def peak(frames: int, folder: Path) -> float:
 
 
 @pytest.mark.slow
-def test_a_film_ten_times_as_long(tmp_path: Path) -> None:
-    short, long = peak(150, tmp_path), peak(1500, tmp_path)
+def test_a_film_ten_times_as_long_takes_the_same_memory(tmp_path: Path) -> None:
+    short, long = peak_memory(150, tmp_path), peak_memory(1500, tmp_path)
     assert long <= 1.1 * short
-    # The interpreter and its libraries are some 400 MB of it; the longer film has 62 MB more of planes to read.
+    # About 400 MB are the interpreter and its libraries. The planes of the longer film take 62 MB more in all.
     assert long - short < 15

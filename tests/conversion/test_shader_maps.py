@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from converted import quick
+from converted import convert_quickly
 from films import Film
 
 
 def test_maps_of_every_pair_are_written(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = Film(frames=4, width=64, height=48, scene="half")
-    quick(film_factory(film, ".mp4"), tmp_path / "out.mkv", shader_maps=tmp_path / "maps", shader="paper")
+    convert_quickly(film_factory(film, ".mp4"), tmp_path / "out.mkv", shader_maps=tmp_path / "maps", shader="paper")
     names = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert len(names) == 3 * 4
     assert {name.rsplit("-", 1)[1] for name in names} == {"difference.png", "processed.png", "blend.png", "share.png"}

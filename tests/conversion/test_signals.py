@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from films import AudioTrack, Film
-from process import one_line, one_object, start, wait_for_file, wait_for_place
+from process import expect_one_line, parse_json_object, start_midframe, wait_for_file, wait_for_marker
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -40,7 +40,7 @@ def blocked(*arguments, **named):
     global calls
     calls += 1
     if calls == {call}:
-        here()
+        reached()
         time.sleep(60)
     return original(*arguments, **named)
 {owner}.{name} = blocked
@@ -78,13 +78,15 @@ def test_a_signal_in_any_stage_ends_it(
     film = film_factory(Film(audio=(AudioTrack(),)))
     target = tmp_path / "out.mp4"
     target.write_bytes(b"old")
-    process = start("convert", film, target, "--overwrite", "--json", "--quiet", *QUICK, patch=BLOCKED_STAGES[stage])
-    wait_for_place(process)
+    process = start_midframe(
+        "convert", film, target, "--overwrite", "--json", "--quiet", *QUICK, patch=BLOCKED_STAGES[stage]
+    )
+    wait_for_marker(process)
     seconds, out, err = send_signal(process, number)
     assert process.returncode == 128 + number
     assert seconds < SECONDS
-    assert "interrupted" in one_line(err)
-    assert one_object(out)["error"] == {
+    assert "interrupted" in expect_one_line(err)
+    assert parse_json_object(out)["error"] == {
         "code": "interrupted",
         "message": "interrupted; nothing was left behind",
         "exit_code": 128 + number,
@@ -96,12 +98,12 @@ def test_a_signal_in_any_stage_ends_it(
 def test_a_signal_half_way_through_a_conversion_at_work(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = film_factory(Film(width=320, height=192, frames=48, scene="noise"))
     options = ("--factor", "64", "--network", "average", "--no-cuts", "--quiet")
-    process = start("convert", film, tmp_path / "out.mp4", *options)
+    process = start_midframe("convert", film, tmp_path / "out.mp4", *options)
     wait_for_file(tmp_path, "*.part", process)
     seconds, _, err = send_signal(process, signal.SIGTERM)
     assert process.returncode == 143
     assert seconds < SECONDS
-    one_line(err)
+    expect_one_line(err)
     assert not list(tmp_path.iterdir())
 
 
@@ -112,14 +114,14 @@ def test_a_signal_while_an_encoder_empties_itself(film_factory: Callable[..., Pa
 import midframe.video.writer
 original = midframe.video.writer.FilmWriter.finish
 def finish(self):
-    here()
+    reached()
     original(self)
     time.sleep(60)  # so that it does not end before the signal comes
 midframe.video.writer.FilmWriter.finish = finish
 """
     options = ("--encoder", "libx265", "--preset", "slower", "--network", "average", "--no-cuts")
-    process = start("convert", film, tmp_path / "out.mp4", *options, patch=patch)
-    wait_for_place(process)
+    process = start_midframe("convert", film, tmp_path / "out.mp4", *options, patch=patch)
+    wait_for_marker(process)
     seconds, _, _ = send_signal(process, signal.SIGINT)
     assert process.returncode == 130
     assert seconds < SECONDS
@@ -135,7 +137,7 @@ def test_a_signal_while_a_pipe_gives_nothing(tmp_path: Path) -> None:
         keep = os.open(pipe, os.O_RDWR)
         try:
             os.write(keep, given)
-            process = start(
+            process = start_midframe(
                 "convert", pipe, tmp_path / "out.mkv", "--encoder", "ffv1", "--network", "average", "--quiet"
             )
             time.sleep(3.0)
@@ -146,7 +148,7 @@ def test_a_signal_while_a_pipe_gives_nothing(tmp_path: Path) -> None:
             pipe.unlink()
         assert process.returncode == 143
         assert seconds < SECONDS
-        one_line(err)
+        expect_one_line(err)
         assert not list(tmp_path.iterdir())
 
 
@@ -155,7 +157,7 @@ def test_a_signal_while_a_single_picture_is_interpolated(tmp_path: Path) -> None
 
     for name in ("a.png", "b.png"):
         Image.new("RGB", (64, 48), "red" if name == "a.png" else "blue").save(tmp_path / name)
-    process = start(
+    process = start_midframe(
         "frame",
         tmp_path / "a.png",
         tmp_path / "b.png",
@@ -164,9 +166,9 @@ def test_a_signal_while_a_single_picture_is_interpolated(tmp_path: Path) -> None
         "average",
         patch=block("midframe.conversion.render:Renderer._interpolate"),
     )
-    wait_for_place(process)
+    wait_for_marker(process)
     seconds, _, err = send_signal(process, signal.SIGINT)
     assert process.returncode == 130
     assert seconds < SECONDS
-    one_line(err)
+    expect_one_line(err)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]

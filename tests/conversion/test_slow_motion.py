@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from converted import at_rate, clicks, divided, off_by, quick
+from converted import click_times, convert_quickly, interpolated_times, largest_difference, times_at_rate
 from films import AudioTrack, Chapter, Film, SubtitleTrack, packets, read_times
 from midframe.errors import SettingError
 
@@ -33,13 +33,15 @@ def stretched(sources: list[Fraction], slow: int) -> list[Fraction]:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("factor", [2, 4])
-def test_picture_subtitles_and_chapters_last_longer(
+def test_picture_subtitles_and_chapters_are_stretched(
     film_factory: Factory, tmp_path: Path, factor: int, suffix: str
 ) -> None:
     source, target = film_factory(FILM, suffix), tmp_path / f"out{suffix}"
-    summary = quick(source, target, factor=factor, slow_motion=True)
-    wanted = divided(stretched(read_times(source), factor), factor)
-    assert off_by(read_times(target), wanted) <= (Fraction(1, 2000) * (factor + 1) if suffix == ".mkv" else 0)
+    summary = convert_quickly(source, target, factor=factor, slow_motion=True)
+    expected = interpolated_times(stretched(read_times(source), factor), factor)
+    assert largest_difference(read_times(target), expected) <= (
+        Fraction(1, 2000) * (factor + 1) if suffix == ".mkv" else 0
+    )
     with av.open(str(target)) as film:
         assert [s.type for s in film.streams if s.type != "data"] == ["video", "subtitle"]
         lines = [(p.pts * p.time_base, p.duration * p.time_base) for p in film.demux(subtitles=0) if p.size > 2]
@@ -51,12 +53,10 @@ def test_picture_subtitles_and_chapters_last_longer(
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_stretched_clicks_sound_where_the_picture_is(
-    film_factory: Factory, tmp_path: Path, factor: int, suffix: str
-) -> None:
+def test_stretched_sound_stays_synchronous(film_factory: Factory, tmp_path: Path, factor: int, suffix: str) -> None:
     source, target = film_factory(FILM, ".mkv"), tmp_path / f"out{suffix}"
-    quick(source, target, factor=factor, slow_motion=True, audio="stretch")
-    before, after = clicks(source), clicks(target)
+    convert_quickly(source, target, factor=factor, slow_motion=True, audio="stretch")
+    before, after = click_times(source), click_times(target)
     assert len(before) == len(after) == 4
     shift = float(read_times(target)[0] - read_times(source)[0])
     for a, b in zip(before, after, strict=True):
@@ -67,7 +67,7 @@ def test_stretched_clicks_sound_where_the_picture_is(
 def test_stretched_sound_keeps_its_pitch_and_fills_the_film(film_factory: Factory, tmp_path: Path, factor: int) -> None:
     film = Film(frames=48, width=64, height=48, audio=(AudioTrack(codec="pcm_s16le", channels=1),))
     source, target = film_factory(film, ".mkv"), tmp_path / "out.mkv"
-    quick(source, target, factor=factor, slow_motion=True, audio="stretch")
+    convert_quickly(source, target, factor=factor, slow_motion=True, audio="stretch")
     with av.open(str(target)) as container:
         assert container.streams.audio[0].codec_context.name == "flac"  # lossless stays lossless
         sound = np.concatenate([f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]).astype(float)
@@ -78,13 +78,13 @@ def test_stretched_sound_keeps_its_pitch_and_fills_the_film(film_factory: Factor
     assert abs(pitch - 260) < 5  # 220 Hz and 40 for the stream's number
 
 
-def test_slow_motion_at_another_rate(film_factory: Factory, tmp_path: Path) -> None:
+def test_slow_motion_at_another_frame_rate(film_factory: Factory, tmp_path: Path) -> None:
     source, target = film_factory(FILM, ".mp4"), tmp_path / "out.mp4"
-    quick(source, target, factor=4, fps=Fraction(30), slow_motion=True)
-    assert read_times(target) == at_rate(read_times(source), Fraction(8), Fraction(30))
+    convert_quickly(source, target, factor=4, fps=Fraction(30), slow_motion=True)
+    assert read_times(target) == times_at_rate(read_times(source), Fraction(8), Fraction(30))
 
 
-def test_a_gap_in_the_sound_stays_a_gap(film_factory: Factory, tmp_path: Path) -> None:
+def test_a_gap_in_the_sound_is_stretched(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(FILM, ".mkv")
     holed = tmp_path / "holed.mkv"
     with av.open(str(source)) as film, av.open(str(holed), "w") as out:
@@ -95,16 +95,16 @@ def test_a_gap_in_the_sound_stays_a_gap(film_factory: Factory, tmp_path: Path) -
             if packet.size and not hole:
                 packet.stream = streams[packet.stream.index]
                 out.mux(packet)
-    quick(holed, tmp_path / "out.mkv", factor=2, slow_motion=True, audio="stretch")
-    for a, b in zip(clicks(holed)[-2:], clicks(tmp_path / "out.mkv")[-2:], strict=True):
+    convert_quickly(holed, tmp_path / "out.mkv", factor=2, slow_motion=True, audio="stretch")
+    for a, b in zip(click_times(holed)[-2:], click_times(tmp_path / "out.mkv")[-2:], strict=True):
         assert abs(b - 2 * a) < 0.05
 
 
-def test_dropped_sound_is_gone_and_kept_sound_needs_no_word(film_factory: Factory, tmp_path: Path) -> None:
+def test_sound_is_dropped_and_audio_needs_slow_motion(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(FILM, ".mp4")
-    quick(source, tmp_path / "out.mp4", factor=2, slow_motion=True, audio="drop")
+    convert_quickly(source, tmp_path / "out.mp4", factor=2, slow_motion=True, audio="drop")
     assert len(packets(tmp_path / "out.mp4")[0]) == 47
     with av.open(str(tmp_path / "out.mp4")) as film:
         assert not film.streams.audio
     with pytest.raises(SettingError, match="slow-motion"):
-        quick(source, tmp_path / "no.mp4", audio="stretch")
+        convert_quickly(source, tmp_path / "no.mp4", audio="stretch")

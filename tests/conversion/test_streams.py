@@ -1,4 +1,4 @@
-"""Everything in a film that is not its picture arrives: packets byte for byte, at their times, with their marks."""
+"""Audio, subtitles, attachments, chapters, cover art and metadata: copied packet by packet, at their times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from converted import HALF_MILLISECOND, quick
+from converted import HALF_MILLISECOND, convert_quickly
 from films import AudioTrack, Chapter, Film, SubtitleTrack, cover_jpeg, packets, read_times
 
 Factory = Callable[..., Path]
@@ -24,7 +24,7 @@ COMMON = {
     "metadata": {"title": "Film ü", "artist": "someone", "comment": "a word"},
     "video_metadata": {"language": "deu", "title": "picture"},
 }
-TEXTS = (
+SUBTITLES = (
     SubtitleTrack(language="deu", title="all"),
     SubtitleTrack(((Fraction(1, 4), Fraction(1, 2), "forced"),), language="eng", disposition=int(Disposition.forced)),
 )
@@ -37,14 +37,14 @@ SOUNDS = (
 MKV = Film(
     **COMMON,  # type: ignore[arg-type]
     audio=(*SOUNDS, AudioTrack(codec="pcm_s16le"), AudioTrack(codec="flac"), AudioTrack(codec="alac")),
-    subtitles=(*TEXTS, SubtitleTrack(codec="ass", title="styled")),
+    subtitles=(*SUBTITLES, SubtitleTrack(codec="ass", title="styled")),
     attachments=(("type.ttf", "font/ttf", bytes(range(256)) * 9),),
 )
-MP4 = Film(**COMMON, timecode="01:02:03:04", audio=SOUNDS, subtitles=TEXTS, second_video=True)  # type: ignore[arg-type]
+MP4 = Film(**COMMON, timecode="01:02:03:04", audio=SOUNDS, subtitles=SUBTITLES, second_video=True)  # type: ignore[arg-type]
 
 
-def facts(path: Path) -> dict[int, tuple[str, str | None, str | None, int]]:
-    """Of each stream but data: kind, language, title, and how it is marked."""
+def describe_streams(path: Path) -> dict[int, tuple[str, str | None, str | None, int]]:
+    """Return type, language, title and disposition of each stream by its index, without data streams."""
     with av.open(str(path)) as film:
         return {
             s.index: (s.type, s.language, s.metadata.get("title") or s.metadata.get("name"), int(s.disposition))
@@ -53,35 +53,39 @@ def facts(path: Path) -> dict[int, tuple[str, str | None, str | None, int]]:
         }
 
 
-def chapters(path: Path) -> list[tuple[Fraction, Fraction, str]]:
+def read_chapters(path: Path) -> list[tuple[Fraction, Fraction, str]]:
+    """Return start, end and title of each chapter."""
     with av.open(str(path)) as film:
         return [
             (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]["title"]) for c in film.chapters()
         ]
 
 
-def carried(source: Path, target: Path) -> dict[int, tuple[Fraction, Fraction]]:
-    """Of each stream with the same packets in both: by how much its packets moved, at the least and at the most."""
-    found = {}
+def copied_streams(source: Path, target: Path) -> dict[int, tuple[Fraction, Fraction]]:
+    """Find the streams of the source whose packets the target holds unchanged.
+
+    Returns, by index, the least and the greatest shift of their packets in seconds.
+    """
+    shifts = {}
     after = packets(target)
     for index, stream in enumerate(packets(source)):
         same = [p for p in after if [x.md5 for x in p] == [x.md5 for x in stream]]
         if stream and same:
-            moves = [b.time - a.time for a, b in zip(stream, same[0], strict=True) if a.time is not None]
-            found[index] = (min(moves, default=Fraction(0)), max(moves, default=Fraction(0)))
-    return found
+            differences = [b.time - a.time for a, b in zip(stream, same[0], strict=True) if a.time is not None]
+            shifts[index] = (min(differences, default=Fraction(0)), max(differences, default=Fraction(0)))
+    return shifts
 
 
 @pytest.mark.parametrize(("film", "suffix"), [(MKV, ".mkv"), (MP4, ".mp4")], ids=["mkv", "mp4"])
 def test_the_same_container_keeps_everything(film_factory: Factory, tmp_path: Path, film: Film, suffix: str) -> None:
     source, target = film_factory(film, suffix), tmp_path / f"out{suffix}"
-    quick(source, target)
-    assert facts(target) == facts(source)
-    others = {index for index, (kind, *_) in facts(source).items() if index and kind != "attachment"}
-    moves = carried(source, target)
-    assert set(moves) >= others
-    assert {moves[index] for index in others} == {(0, 0)}
-    assert chapters(target) == chapters(source)
+    convert_quickly(source, target)
+    assert describe_streams(target) == describe_streams(source)
+    others = {index for index, (kind, *_) in describe_streams(source).items() if index and kind != "attachment"}
+    shifts = copied_streams(source, target)
+    assert set(shifts) >= others
+    assert {shifts[index] for index in others} == {(0, 0)}
+    assert read_chapters(target) == read_chapters(source)
     with av.open(str(source)) as a, av.open(str(target)) as b:
         kept = {k.lower(): v for k, v in b.metadata.items()}
         for key in ("title", "artist", "comment"):
@@ -91,12 +95,12 @@ def test_the_same_container_keeps_everything(film_factory: Factory, tmp_path: Pa
         for x, y in zip(a.streams, b.streams, strict=False):
             if x.type == "attachment":
                 assert (x.name, x.mimetype, x.data) == (y.name, y.mimetype, y.data)
-    cover = next(i for i, (kind, *_, marks) in facts(target).items() if marks & Disposition.attached_pic)
+    cover = next(i for i, (kind, *_, marks) in describe_streams(target).items() if marks & Disposition.attached_pic)
     with av.open(str(target)) as film_out:
         assert next(bytes(p) for p in film_out.demux(film_out.streams[cover]) if p.size) == cover_jpeg()
 
 
-def test_free_metadata_keys_survive_in_mp4(film_factory: Factory, tmp_path: Path) -> None:
+def test_custom_metadata_keys_are_kept_in_mp4(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(
         frames=4,
         width=64,
@@ -104,40 +108,40 @@ def test_free_metadata_keys_survive_in_mp4(film_factory: Factory, tmp_path: Path
         metadata={"com.example.place": "here", "title": "T"},
         container_options={"movflags": "use_metadata_tags"},
     )
-    quick(film_factory(film, ".mp4"), tmp_path / "out.mp4")
+    convert_quickly(film_factory(film, ".mp4"), tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as out:
         assert out.metadata["com.example.place"] == "here"
         assert out.metadata["title"] == "T"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_opus_and_text_of_webm(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
+def test_opus_and_webvtt_of_webm(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
     film = Film(frames=24, width=64, height=48, audio=(AudioTrack(),), subtitles=(SubtitleTrack(),))
     source, target = film_factory(film, ".webm"), tmp_path / f"out{suffix}"
-    summary = quick(source, target, preset="8" if suffix == ".webm" else "ultrafast")
-    assert carried(source, target)[1] == (0, 0)
+    summary = convert_quickly(source, target, preset="8" if suffix == ".webm" else "ultrafast")
+    assert copied_streams(source, target)[1] == (0, 0)
     assert any("webvtt" in w and "left out" in w for w in summary.warnings) == (suffix == ".mp4")
 
 
-def test_priming_moves_everything_alike_in_matroska(film_factory: Factory, tmp_path: Path) -> None:
+def test_audio_priming_shifts_all_streams_alike_in_matroska(film_factory: Factory, tmp_path: Path) -> None:
     source, target = film_factory(MP4, ".mp4"), tmp_path / "out.mkv"
-    summary = quick(source, target)
+    summary = convert_quickly(source, target)
     shift = read_times(target)[0] - read_times(source)[0]
     assert 0 < shift < Fraction(3, 100)
     assert any(f"start +{float(shift):.3f} s later" in warning for warning in summary.warnings)
-    moves = carried(source, target)
-    assert len(moves) >= 4
-    for low, high in moves.values():
+    shifts = copied_streams(source, target)
+    assert len(shifts) >= 4
+    for low, high in shifts.values():
         if (low, high) != (0, 0):  # cover art has no time
             assert shift - HALF_MILLISECOND <= low <= high <= shift + HALF_MILLISECOND
-    assert chapters(target) == [(a + shift, b + shift, title) for a, b, title in chapters(source)]
+    assert read_chapters(target) == [(a + shift, b + shift, title) for a, b, title in read_chapters(source)]
     assert all(p.time >= 0 for stream in packets(target)[1:5] for p in stream)
 
 
-def test_text_is_converted_between_mp4_and_mkv_and_back(film_factory: Factory, tmp_path: Path) -> None:
+def test_subtitles_are_converted_between_mp4_and_mkv(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(MKV, ".mkv")
-    quick(source, tmp_path / "a.mp4")
-    summary = quick(tmp_path / "a.mp4", tmp_path / "b.mkv")
+    convert_quickly(source, tmp_path / "a.mp4")
+    summary = convert_quickly(tmp_path / "a.mp4", tmp_path / "b.mkv")
     with av.open(str(tmp_path / "b.mkv")) as film:
         texts = [bytes(p).decode() for s in film.streams.subtitles for p in [q for q in film.demux(s) if q.size]]
         assert [s.codec_context.name for s in film.streams.subtitles] == ["srt", "srt"]
@@ -145,34 +149,34 @@ def test_text_is_converted_between_mp4_and_mkv_and_back(film_factory: Factory, t
     assert sum("holds subtitles as subrip" in warning for warning in summary.warnings) == 2
 
 
-def test_what_a_container_cannot_hold_is_named(film_factory: Factory, tmp_path: Path) -> None:
+def test_warnings_name_what_a_container_cannot_hold(film_factory: Factory, tmp_path: Path) -> None:
     source = film_factory(MKV, ".mkv")
-    webm = quick(source, tmp_path / "out.webm", preset="8")
+    webm = convert_quickly(source, tmp_path / "out.webm", preset="8")
     for codec in ("aac", "ac3", "mp3", "pcm_s16le", "flac", "alac", "ass", "subrip", "mjpeg", "type.ttf"):
         assert any(codec in w and "left out" in w for w in webm.warnings), codec
     dropped = [s for s in webm.json()["streams"] if s["action"] == "drop"]
     assert len(dropped) == 11
     assert all(s["reason"] for s in dropped)
-    assert set(carried(source, tmp_path / "out.webm")) == {4}
-    mov = quick(source, tmp_path / "out.mov")
+    assert set(copied_streams(source, tmp_path / "out.webm")) == {4}
+    mov = convert_quickly(source, tmp_path / "out.mov")
     assert any("audio 3 mp3 fra" in w and "comment" in w for w in mov.warnings)
     assert any("cover" in w for w in mov.warnings)
-    assert facts(tmp_path / "out.mov")[1][1] == "ger"  # QuickTime's name of deu
+    assert describe_streams(tmp_path / "out.mov")[1][1] == "ger"  # QuickTime's name of deu
 
 
-def test_cover_art_beside_free_metadata_in_mp4_is_said(film_factory: Factory, tmp_path: Path) -> None:
+def test_cover_art_beside_custom_metadata_in_mp4_gives_a_warning(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(frames=4, width=64, height=48, cover=True, metadata={"place": "here"})
-    summary = quick(film_factory(film, ".mkv"), tmp_path / "out.mp4")
+    summary = convert_quickly(film_factory(film, ".mkv"), tmp_path / "out.mp4")
     assert any("no place for the metadata PLACE" in warning for warning in summary.warnings)
-    assert any(marks & Disposition.attached_pic for *_, marks in facts(tmp_path / "out.mp4").values())
+    assert any(marks & Disposition.attached_pic for *_, marks in describe_streams(tmp_path / "out.mp4").values())
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "alac", "flac"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_lossless_sound_from_matroska(film_factory: Factory, tmp_path: Path, codec: str, suffix: str) -> None:
+def test_lossless_audio_from_matroska(film_factory: Factory, tmp_path: Path, codec: str, suffix: str) -> None:
     film = Film(frames=12, width=64, height=48, audio=(AudioTrack(codec=codec),))
     source, target = film_factory(film, ".mkv"), tmp_path / f"out{suffix}"
-    summary = quick(source, target)
+    summary = convert_quickly(source, target)
     if (codec, suffix) == ("flac", ".mov"):
         assert any("mov cannot hold flac" in warning for warning in summary.warnings)
         return
@@ -183,12 +187,12 @@ def test_lossless_sound_from_matroska(film_factory: Factory, tmp_path: Path, cod
     assert samples[0] == samples[1]
 
 
-def test_sound_of_a_transport_stream_stays_in_step(film_factory: Factory, tmp_path: Path) -> None:
+def test_audio_of_a_transport_stream_stays_synchronous(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(frames=24, width=64, height=48, audio=(AudioTrack(),))
     source = film_factory(film, ".ts")
     for suffix in (".mp4", ".mkv"):
         target = tmp_path / f"out{suffix}"
-        quick(source, target)
+        convert_quickly(source, target)
         before, after = packets(source), packets(target)
         shift = read_times(target)[0] - read_times(source)[0]
         assert len(before[1]) == len(after[1])
@@ -215,13 +219,13 @@ def test_sound_of_a_transport_stream_stays_in_step(film_factory: Factory, tmp_pa
 def test_real_films_keep_their_packets(shared_data: Path, tmp_path: Path, name: str, suffix: str) -> None:
     source, target = shared_data / "films" / name, tmp_path / f"out{suffix}"
     options = {"preset": "8"} if suffix == ".webm" else {"encoder": "libx264", "preset": "ultrafast"}
-    summary = quick(source, target, **options)
+    summary = convert_quickly(source, target, **options)
     copied = [s["index"] for s in summary.json()["streams"] if s["action"] == "copy"]
-    moves = carried(source, target)
+    shifts = copied_streams(source, target)
     shift = read_times(target)[0] - read_times(source)[0]
     assert copied
     for index in copied:
-        assert index in moves, f"stream {index} has other packets"
-        assert max(abs(move - shift) for move in moves[index]) <= (
+        assert index in shifts, f"stream {index} has other packets"
+        assert max(abs(move - shift) for move in shifts[index]) <= (
             0 if suffix in (".mp4", ".mov") else HALF_MILLISECOND
         )

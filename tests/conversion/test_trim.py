@@ -1,4 +1,4 @@
-"""A part of a film: frames from start to before the end, from 0 on, and of the rest what lies inside."""
+"""Converting a part of a film: frames with start <= time < end, shifted to 0, and the other streams clipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from pathlib import Path
 import av
 import pytest
 
-from converted import HALF_MILLISECOND, at_rate, clicks, divided, off_by, quick, untouched
+from converted import (
+    HALF_MILLISECOND,
+    changed_source_frames,
+    click_times,
+    convert_quickly,
+    interpolated_times,
+    largest_difference,
+    times_at_rate,
+)
 from films import AudioTrack, Chapter, Film, SubtitleTrack, packets, read_times
 from midframe.errors import SettingError
 
@@ -35,21 +43,23 @@ def test_frames_between_start_and_end(
     source, target = film_factory(FILM, ".mkv"), tmp_path / f"out{suffix}"
     begin = Fraction(start or 0)
     end = begin + Fraction(duration) if duration else Fraction(100)
-    quick(source, target, start=Fraction(start) if start else None, duration=Fraction(duration) if duration else None)
+    convert_quickly(
+        source, target, start=Fraction(start) if start else None, duration=Fraction(duration) if duration else None
+    )
     sources = read_times(source)
     taken = [k for k, time in enumerate(sources) if begin <= time < end]
     assert 0 < len(taken) < len(sources)
     assert sources[taken[0]] - sources[taken[0] - 1 if taken[0] else 0] < begin or taken[0] == 0
-    wanted = divided([sources[k] - sources[taken[0]] for k in taken], 2)
-    assert off_by(read_times(target), wanted) <= (HALF_MILLISECOND if suffix == ".mkv" else 0)
+    expected = interpolated_times([sources[k] - sources[taken[0]] for k in taken], 2)
+    assert largest_difference(read_times(target), expected) <= (HALF_MILLISECOND if suffix == ".mkv" else 0)
     if suffix == ".mkv":
-        assert untouched(source, target, [(k, 2 * n) for n, k in enumerate(taken)]) == []
+        assert changed_source_frames(source, target, [(k, 2 * n) for n, k in enumerate(taken)]) == []
 
 
-def test_the_rest_lies_inside_and_in_step(film_factory: Factory, tmp_path: Path) -> None:
+def test_other_streams_are_clipped_and_stay_synchronous(film_factory: Factory, tmp_path: Path) -> None:
     source, target = film_factory(FILM, ".mkv"), tmp_path / "out.mkv"
     start, duration = Fraction(55, 100), Fraction(9, 10)
-    quick(source, target, start=start, duration=duration)
+    convert_quickly(source, target, start=start, duration=duration)
     sources = read_times(source)
     origin = next(time for time in sources if time >= start)
     end = start + duration
@@ -62,9 +72,9 @@ def test_the_rest_lies_inside_and_in_step(film_factory: Factory, tmp_path: Path)
         for a, b in zip(inside, after[track], strict=True):
             assert abs(b.time - (a.time - origin)) <= HALF_MILLISECOND * 2
     lines = [(p.time, p.time + p.duration) for p in after[3]]
-    wanted = [(max(a, origin) - origin, min(b, end) - origin) for a, b, _ in LINES if a < end and b > origin]
-    assert len(lines) == len(wanted) == 3
-    for line, clipped in zip(lines, wanted, strict=True):
+    expected = [(max(a, origin) - origin, min(b, end) - origin) for a, b, _ in LINES if a < end and b > origin]
+    assert len(lines) == len(expected) == 3
+    for line, clipped in zip(lines, expected, strict=True):
         assert max(abs(line[0] - clipped[0]), abs(line[1] - clipped[1])) <= 2 * HALF_MILLISECOND
     with av.open(str(target)) as film:
         chapters = [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]) for c in film.chapters()]
@@ -72,15 +82,15 @@ def test_the_rest_lies_inside_and_in_step(film_factory: Factory, tmp_path: Path)
     assert chapters[0][0] == 0
     assert abs(chapters[0][1] - (1 - origin)) <= HALF_MILLISECOND
     assert abs(chapters[1][1] - (end - origin)) <= HALF_MILLISECOND
-    kept = [click for click in clicks(source) if origin + Fraction(1, 50) < click < end]
-    assert kept
-    assert all(abs(b - (a - origin)) < 0.003 for a, b in zip(kept, clicks(target), strict=True))
+    inside_clicks = [click for click in click_times(source) if origin + Fraction(1, 50) < click < end]
+    assert inside_clicks
+    assert all(abs(b - (a - origin)) < 0.003 for a, b in zip(inside_clicks, click_times(target), strict=True))
 
 
-def test_lines_clipped_to_one_start_fit_into_mp4(film_factory: Factory, tmp_path: Path) -> None:
+def test_subtitles_clipped_to_the_same_start_fit_into_mp4(film_factory: Factory, tmp_path: Path) -> None:
     lines = ((TENTH, Fraction(1), "a"), (2 * TENTH, Fraction(1), "b"), (3 * TENTH, Fraction(1), "c"))
     film = Film(frames=24, width=64, height=48, subtitles=(SubtitleTrack(lines),))
-    quick(film_factory(film, ".mkv"), tmp_path / "out.mp4", start=TENTH * 5)
+    convert_quickly(film_factory(film, ".mkv"), tmp_path / "out.mp4", start=TENTH * 5)
     texts = [bytes(p)[2:] for p in av.open(str(tmp_path / "out.mp4")).demux(subtitles=0) if p.size > 2]
     assert texts == [b"a", b"b", b"c"]
 
@@ -90,10 +100,10 @@ def test_other_containers_and_other_rates(film_factory: Factory, tmp_path: Path,
     film = Film(frames=24, width=64, height=48, audio=(AudioTrack(),), gop=24)
     source, target = film_factory(film, suffix), tmp_path / "out.mp4"
     start = read_times(source)[7] - Fraction(1, 1000)
-    quick(source, target, start=start, duration=Fraction(1, 3), fps=Fraction(60))
+    convert_quickly(source, target, start=start, duration=Fraction(1, 3), fps=Fraction(60))
     taken = [time for time in read_times(source) if start <= time < start + Fraction(1, 3)]
     after = next(time for time in read_times(source) if time >= start + Fraction(1, 3))
-    assert read_times(target) == [t - taken[0] for t in at_rate(taken, after, Fraction(60))]
+    assert read_times(target) == [t - taken[0] for t in times_at_rate(taken, after, Fraction(60))]
     with av.open(str(target)) as out:
         assert all(p.pts >= 0 for p in out.demux(audio=0) if p.size)
 
@@ -101,7 +111,7 @@ def test_other_containers_and_other_rates(film_factory: Factory, tmp_path: Path,
 def test_a_start_before_everything_changes_nothing(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(frames=12, width=64, height=48, start=Fraction(1, 2), audio=(AudioTrack(start=Fraction(-1, 2)),))
     source = film_factory(film, ".mp4")
-    quick(source, tmp_path / "a.mp4", start=Fraction(0))
+    convert_quickly(source, tmp_path / "a.mp4", start=Fraction(0))
     first, sound = read_times(tmp_path / "a.mp4")[0], packets(tmp_path / "a.mp4")[1]
     assert first == Fraction(1, 2)
     assert [p.md5 for p in sound] == [p.md5 for p in packets(source)[1]]
@@ -113,14 +123,16 @@ def test_a_part_without_frames_is_refused(
     film_factory: Factory, tmp_path: Path, start: Fraction, duration: Fraction | None
 ) -> None:
     with pytest.raises(SettingError, match="no frame lies between"):
-        quick(film_factory(FILM, ".mkv"), tmp_path / "out.mkv", start=start + Fraction(1, 2000), duration=duration)
+        convert_quickly(
+            film_factory(FILM, ".mkv"), tmp_path / "out.mkv", start=start + Fraction(1, 2000), duration=duration
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_duration_alone_counts_from_the_first_frame(film_factory: Factory, tmp_path: Path) -> None:
     film = Film(frames=24, start=Fraction(3, 2), codec="ffv1")
     out = tmp_path / "out.mkv"
-    quick(film_factory(film, ".mkv"), out, duration=Fraction(1, 4))
+    convert_quickly(film_factory(film, ".mkv"), out, duration=Fraction(1, 4))
     times = read_times(out)
     assert len(times) == 11
     assert all(abs(time - Fraction(k, 48)) <= HALF_MILLISECOND for k, time in enumerate(times))

@@ -1,12 +1,12 @@
-"""Films of known motion, drawn for the tests, and the means to read what a film holds without Midframe.
+"""Draw films of known motion for the tests, and read films without Midframe.
 
     film = Film(frames=12, codec="ffv1", cuts=(6,), audio=(AudioTrack(),))
     path = draw(film, tmp_path / "film.mkv")
     truth = picture(film, Fraction(1, 48))     # float RGB at any time, also between frames
-    wanted = planes(film, Fraction(1, 48))     # the same as planes of the film's pixel format
+    expected = planes(film, Fraction(1, 48))   # the same as planes of the film's pixel format
 
-Everything is deterministic: the same film is drawn as the same pictures. Only PyAV, numpy and Pillow are used, and
-colours are converted by arithmetic of its own, so that Midframe is judged by something that shares no code with it.
+Everything is deterministic: the same film is always drawn as the same pictures. Only PyAV, numpy and Pillow are used.
+Colours are converted by code of this package, so that the tests do not compare Midframe with itself.
 """
 
 from .broken import (

@@ -1,4 +1,7 @@
-"""Films that are broken in known ways. Each function writes a new file and leaves the one it starts from alone."""
+"""Write films that are broken in known ways.
+
+Each function writes the file `to`, returns its path, and leaves the file it starts from unchanged.
+"""
 
 from __future__ import annotations
 
@@ -10,59 +13,60 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .drawing import USUAL, _audio_packets, _audio_stream, _cover, draw
+from .drawing import DEFAULT_CODECS, _audio_packets, _audio_stream, _cover, draw
 from .film import AudioTrack, Film
 from .reading import film_stream
 
 
 def truncated(path: Path, fraction: float, to: Path) -> Path:
-    """Only the first `fraction` of the bytes. To cut an mp4 that still opens, draw it with movflags=+faststart."""
+    """Copy only the first `fraction` of the bytes. An mp4 drawn with movflags=+faststart can still be opened then."""
     contents = Path(path).read_bytes()
     to.write_bytes(contents[: int(len(contents) * fraction)])
     return to
 
 
 def bit_flips(path: Path, count: int, seed: int, to: Path, first: float = 0.0) -> Path:
-    """`count` single bits turned over at random places behind the first `first` (a share) of the file."""
+    """Flip `count` bits at random positions, after the first `first` (a fraction) of the file."""
     contents = np.frombuffer(Path(path).read_bytes(), np.uint8).copy()
     draw = np.random.default_rng(seed)
-    where = draw.choice(np.arange(int(len(contents) * first), len(contents)), count, replace=False)
-    contents[where] ^= (1 << draw.integers(0, 8, count)).astype(np.uint8)
+    positions = draw.choice(np.arange(int(len(contents) * first), len(contents)), count, replace=False)
+    contents[positions] ^= (1 << draw.integers(0, 8, count)).astype(np.uint8)
     to.write_bytes(contents.tobytes())
     return to
 
 
 def moov_missing(path: Path, to: Path) -> Path:
-    """An mp4 or mov without its index, as left by a recorder that lost power."""
-    contents, kept, place = Path(path).read_bytes(), b"", 0
-    while place + 8 <= len(contents):
-        size = int.from_bytes(contents[place : place + 4], "big")
+    """Remove the index (the box moov) of an mp4 or mov, as if the recorder had lost power."""
+    contents, copied, position = Path(path).read_bytes(), b"", 0
+    while position + 8 <= len(contents):
+        size = int.from_bytes(contents[position : position + 4], "big")
         if size == 1:
-            size = int.from_bytes(contents[place + 8 : place + 16], "big")
-        size = size or len(contents) - place
-        if contents[place + 4 : place + 8] != b"moov":
-            kept += contents[place : place + size]
-        place += size
-    to.write_bytes(kept)
+            size = int.from_bytes(contents[position + 8 : position + 16], "big")
+        size = size or len(contents) - position
+        if contents[position + 4 : position + 8] != b"moov":
+            copied += contents[position : position + size]
+        position += size
+    to.write_bytes(copied)
     return to
 
 
 def empty(to: Path) -> Path:
+    """Write an empty file."""
     to.write_bytes(b"")
     return to
 
 
 def text(to: Path) -> Path:
-    """A letter, under whatever name. Named .txt it opens in FFmpeg as a film of ANSI art."""
+    """Write a text file under any name. FFmpeg opens one named .txt as a film of ANSI art."""
     to.write_text("Dear viewer,\nthis is no film.\n" * 40)
     return to
 
 
 def audio_only(to: Path, with_cover: bool = False) -> Path:
-    """Half a second of sound, no picture but (perhaps) the cover's."""
+    """Write half a second of audio without video, or with cover art only."""
     film, track = Film(frames=12), AudioTrack()
     with av.open(str(to), "w") as out:
-        stream = _audio_stream(out, track, to.suffix if to.suffix in USUAL else ".mp4")
+        stream = _audio_stream(out, track, to.suffix if to.suffix in DEFAULT_CODECS else ".mp4")
         for packet in [
             *(_cover(out, to.suffix) if with_cover else []),
             *_audio_packets(stream, track, film, Fraction(0)),
@@ -72,7 +76,7 @@ def audio_only(to: Path, with_cover: bool = False) -> Path:
 
 
 def size_change(film: Film, to: Path, width: int, height: int) -> Path:
-    """A film whose second half has another size, in one stream: `film` twice, joined. Containers .ts and .h264."""
+    """Join two copies of a film, the second in another size, to one stream. The container is .ts or .h264."""
     halves = []
     for number, (w, h) in enumerate(((film.width, film.height), (width, height))):
         half = replace(film, width=w, height=h, start=film.start + number * film.duration)
@@ -84,28 +88,28 @@ def size_change(film: Film, to: Path, width: int, height: int) -> Path:
 
 
 def undecodable(path: Path, frames: Collection[int], to: Path) -> Path:
-    """The packets numbered `frames` (in the order of the stream) hold rubbish instead of a picture."""
+    """Fill the packets numbered `frames` (in the order of the stream) with random bytes."""
 
-    def spoil(number: int, packet: av.Packet) -> av.Packet:
+    def corrupt(number: int, packet: av.Packet) -> av.Packet:
         if number not in frames:
             return packet
-        rubbish = av.Packet(np.random.default_rng(number).integers(1, 255, packet.size, np.uint8).tobytes())
-        rubbish.time_base, rubbish.pts, rubbish.dts = packet.time_base, packet.pts, packet.dts
-        rubbish.duration, rubbish.is_keyframe = packet.duration, packet.is_keyframe
-        return rubbish
+        random_packet = av.Packet(np.random.default_rng(number).integers(1, 255, packet.size, np.uint8).tobytes())
+        random_packet.time_base, random_packet.pts, random_packet.dts = packet.time_base, packet.pts, packet.dts
+        random_packet.duration, random_packet.is_keyframe = packet.duration, packet.is_keyframe
+        return random_packet
 
-    return remuxed(path, to, spoil)
+    return remuxed(path, to, corrupt)
 
 
 def dropped(path: Path, frames: Collection[int], to: Path) -> Path:
-    """The packets numbered `frames` are missing."""
+    """Leave out the packets numbered `frames`."""
     return remuxed(path, to, lambda number, packet: None if number in frames else packet)
 
 
 def falling_times(path: Path, to: Path, equal: Collection[int] = (), falling: Collection[int] = ()) -> Path:
-    """Frames `equal` have the time of the frame before, frames `falling` that of the one two before.
+    """Give the frames `equal` the time of the frame before them, and the frames `falling` that of two frames before.
 
-    `to` and `path` are Matroska, and the codec must not reorder frames (ffv1, mjpeg, b_frames=0).
+    Both files are Matroska, and the codec must not reorder frames (ffv1, mjpeg, or b_frames=0).
     """
     times: list[int] = []
 
@@ -119,7 +123,7 @@ def falling_times(path: Path, to: Path, equal: Collection[int] = (), falling: Co
 
 
 def remuxed(path: Path, to: Path, change: Callable[[int, av.Packet], av.Packet | None]) -> Path:
-    """A copy whose film packets pass through `change(number, packet)`; None leaves a packet out."""
+    """Copy a film; replace each packet of its picture by `change(number, packet)`, and leave it out if that is None."""
     with av.open(str(path)) as source, av.open(str(to), "w") as out:
         film = film_stream(source)
         kept = {

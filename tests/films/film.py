@@ -1,4 +1,4 @@
-"""What is to be drawn: plain descriptions, no drawing."""
+"""Describe the films that are drawn."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from av.video.format import VideoFormat
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """A tone (or a click every half second), as long as the film unless `duration` says otherwise."""
+    """An audio track: a tone, or a click every half second. All times are in seconds."""
 
-    codec: str | None = None  # None: the usual one of the container
+    codec: str | None = None  # None: the default of the container
     rate: int = 48000
     channels: int = 2
     kind: str = "sine"  # or "clicks"
-    start: Fraction = Fraction(0)  # after the start of the film; negative: an edit list in mp4
-    duration: Fraction | None = None
+    start: Fraction = Fraction(0)  # relative to the start of the film; negative: an edit list in mp4
+    duration: Fraction | None = None  # None: that of the film
     language: str | None = None
     title: str | None = None
-    disposition: int | None = None  # av.stream.Disposition bits; None: what the container does
+    disposition: int | None = None  # bits of av.stream.Disposition; None: the default of the container
     options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SubtitleTrack:
-    """Lines of text: (start, end, text), times from the start of the film."""
+    """A subtitle track. lines: start, end and text, with times from the start of the film in seconds."""
 
     lines: tuple[tuple[Fraction, Fraction, str], ...] = ((Fraction(1, 10), Fraction(1, 2), "Grüße aus der Mitte"),)
     codec: str | None = None  # None: mov_text, subrip or webvtt by container; "ass" also works in Matroska
@@ -41,6 +41,8 @@ class SubtitleTrack:
 
 @dataclass(frozen=True)
 class Chapter:
+    """A chapter, with times in seconds."""
+
     start: Fraction
     end: Fraction
     title: str
@@ -48,7 +50,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Hdr:
-    """Static HDR10 metadata: chromaticities, luminances in cd/m², content light levels."""
+    """Static HDR10 metadata: chromaticities (x, y), luminances and light levels in cd/m²."""
 
     red: tuple[float, float] = (0.68, 0.32)
     green: tuple[float, float] = (0.265, 0.69)
@@ -62,17 +64,17 @@ class Hdr:
 
 @dataclass(frozen=True)
 class Film:
-    """How a film is drawn. By default one second of moving shapes, 160×96, 24 frames a second.
+    """The description of a film; by default one second of moving shapes, 160×96, 24 frames a second.
 
-    Times: frame k is shown at `start + k / rate`, or at `times[k]` (then `frames` is ignored, and `start` too). The
-    picture is a function of time: `speed` is the motion in pixels during 1/rate seconds, whatever the frames' times
-    are. `last_duration` is how long the last frame stands (in mp4 and mov this needs a film without B frames, so they
-    are left out then). A negative `start` makes, in mp4 and mov, an edit list that hides the frames before zero.
+    Times: frame k is shown at `start + k / rate`, or at `times[k]`; then `frames` and `start` are ignored. The picture
+    is a function of time: `speed` is the motion in pixels during 1/rate seconds, whatever the times of the frames.
+    `last_duration` is the duration of the last frame; in mp4 and mov it needs a film without B-frames, which are then
+    left out. A negative `start` makes, in mp4 and mov, an edit list that hides the frames before 0.
 
-    Scenes: "shapes" (shapes before a moving background: occlusion), "texture" (one smooth texture, pure translation
-    by `speed`), "still" (the texture, not moving), "half" (left half still, right half moving), "bars" (75 % colour
-    bars, still), "edge" (a hard vertical edge between saturated red and blue, moving by speed[0]), "noise" (each
-    frame new smooth noise).
+    Scenes: "shapes" (shapes before a moving background, with occlusion), "texture" (a smooth texture, translated by
+    `speed`), "static" (the same texture without motion), "half" (left half static, right half moving), "bars" (75 %
+    colour bars, static), "edge" (a hard vertical edge between saturated red and blue, moving by speed[0]), "noise"
+    (new smooth noise in each frame).
     """
 
     width: int = 160
@@ -90,13 +92,13 @@ class Film:
     interlaced: bool = False  # top field first, the bottom field half a frame later
 
     pixel_format: str = "yuv420p"
-    matrix: str | None = None  # "bt601" | "bt709" | "bt2020"; None: untagged, drawn by the rule for untagged films
+    matrix: str | None = None  # "bt601" | "bt709" | "bt2020"; None: untagged, BT.709 from 720 lines up, else BT.601
     full_range: bool = False
-    primaries: int | None = None  # code points of ITU-T H.273; None: those that go with the matrix
+    primaries: int | None = None  # code points of ITU-T H.273; None: those of the matrix
     transfer: int | str | None = None  # also "pq", "hlg"
     siting: str | None = None  # "left" | "topleft" | "centre"; None: top-left for BT.2020 PQ and HLG, else left
 
-    codec: str | None = None  # None: the usual one of the container
+    codec: str | None = None  # None: the default of the container
     options: Mapping[str, str] = field(default_factory=dict)
     gop: int = 12
     b_frames: int = 2
@@ -107,7 +109,7 @@ class Film:
     chapters: tuple[Chapter, ...] = ()
     attachments: tuple[tuple[str, str, bytes], ...] = ()  # (name, media type, contents); Matroska only
     cover: bool = False
-    second_video: bool = False  # another, shorter video stream that is not the default one
+    second_video: bool = False  # add a shorter video stream that is not the default one
     metadata: Mapping[str, str] = field(default_factory=dict)
     video_metadata: Mapping[str, str] = field(default_factory=dict)
     timecode: str | None = None
@@ -118,24 +120,26 @@ class Film:
 
     @cached_property
     def frame_times(self) -> tuple[Fraction, ...]:
+        """The time of each frame in seconds."""
         if self.times is not None:
             return tuple(Fraction(time) for time in self.times)
         return tuple(Fraction(self.start) + k / Fraction(self.rate) for k in range(self.frames))
 
     @cached_property
     def durations(self) -> tuple[Fraction, ...]:
+        """The duration of each frame in seconds."""
         times = self.frame_times
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         return (*gaps, self.last_duration or (gaps[-1] if gaps and self.times else 1 / Fraction(self.rate)))
 
     @property
     def duration(self) -> Fraction:
-        """From the first frame's time to the end of the last."""
+        """Seconds from the first frame to the end of the last one."""
         return self.frame_times[-1] + self.durations[-1] - self.frame_times[0]
 
     @cached_property
     def time_base(self) -> Fraction:
-        """The coarsest time base that holds every time and duration exactly (at least 1/1000 fine)."""
+        """The coarsest time base that holds every time and duration exactly, but 1/1000 s or finer."""
         ticks = math.lcm(*(time.denominator for time in (*self.frame_times, *self.durations)))
         if ticks >= 2**31:
             raise ValueError(f"the times of the film need a time base of 1/{ticks}, which no container holds")

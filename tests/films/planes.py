@@ -1,4 +1,4 @@
-"""RGB to the planes of a pixel format and back, in float arithmetic of its own (ITU-T H.273, siting by definition)."""
+"""Convert RGB to the planes of a pixel format and back, in floating point, by ITU-T H.273."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .scenes import picture
 
 LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}  # Kr, Kb
 
-# Formats whose components share a plane: for each plane its components in the order of memory
-# (0 1 2 are Y Cb Cr or R G B, 3 is alpha).
+# For formats with several components in a plane: the components of each plane in the order of memory
+# (0, 1, 2 are Y, Cb, Cr or R, G, B; 3 is alpha).
 PACKED = {
     **dict.fromkeys(("nv12", "nv16", "nv24", "p010le", "p012le", "p016le", "p210le", "p410le"), ((0,), (1, 2))),
     **dict.fromkeys(("nv21", "nv42"), ((0,), (2, 1))),
@@ -22,11 +22,11 @@ PACKED = {
     **dict.fromkeys(("rgba", "rgba64le", "rgb0"), ((0, 1, 2, 3),)),
     **dict.fromkeys(("bgra", "bgr0"), ((2, 1, 0, 3),)),
 }
-SHIFT = {"p010le": 6, "p210le": 6, "p410le": 6, "p012le": 4}  # samples stand in the high bits
+SHIFT = {"p010le": 6, "p210le": 6, "p410le": 6, "p012le": 4}  # samples are stored in the high bits
 
 
 def planes(film: Film, time: Fraction | float) -> tuple[np.ndarray, ...]:
-    """The true planes of the film at `time`: what a perfect encoder would keep, and a perfect made frame would hold."""
+    """Return the true planes of the film at `time`, as a perfect interpolation would give them."""
     rgb = picture(film, time)
     if film.interlaced:
         later = picture(film, Fraction(time) + 1 / (2 * Fraction(film.rate)))
@@ -35,11 +35,10 @@ def planes(film: Film, time: Fraction | float) -> tuple[np.ndarray, ...]:
 
 
 def planes_of(film: Film, rgb: np.ndarray) -> tuple[np.ndarray, ...]:
-    """RGB [H, W, 3] float in 0..1 as planes of `film.pixel_format`: 2-D, uint8 or uint16, rounded once, as in memory.
+    """Convert RGB [H, W, 3] float in 0..1 to the planes of `film.pixel_format`: 2-D, uint8 or uint16, as in memory.
 
-    A plane that holds several components has them side by side: its width is pixels × components. Limited range is
-    for YUV and grey only; RGB is always full. Palette pictures: indices into a cube of 6×6×6 colours, and that
-    palette.
+    Components that are stored in one plane are interleaved, so its width is pixels × components. Limited range
+    applies to YUV and gray only. A palette format gives the indices into a cube of 6×6×6 colours, and that palette.
     """
     layout = VideoFormat(film.pixel_format, film.width, film.height)
     if film.pixel_format == "pal8":
@@ -50,18 +49,17 @@ def planes_of(film: Film, rgb: np.ndarray) -> tuple[np.ndarray, ...]:
     bits = layout.components[0].bits
     parts = [_codes(part, bits) for part in _components(film, layout, rgb)]
     order = PACKED.get(film.pixel_format) or _planar(layout)
-    kept = []
+    result = []
     for indices in order:
         stack = np.stack([parts[k] for k in indices], axis=-1) << SHIFT.get(film.pixel_format, 0)
-        kept.append(stack.reshape(stack.shape[0], -1).astype(np.uint8 if bits == 8 else np.uint16))
-    return tuple(kept)
+        result.append(stack.reshape(stack.shape[0], -1).astype(np.uint8 if bits == 8 else np.uint16))
+    return tuple(result)
 
 
 def rgb_of(film: Film, stored: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The inverse of `planes_of` up to rounding and what sub-sampling loses: float RGB [H, W, 3], not clipped.
+    """Convert planes to float RGB [H, W, 3], not clipped: the inverse of `planes_of` but for rounding and subsampling.
 
-    Chroma is brought to full size linearly, at the places that the siting names. Components in planes of their own, and
-    packed RGB.
+    Chroma is interpolated linearly, by the film's chroma siting. Planar formats and packed RGB are supported.
     """
     layout = VideoFormat(film.pixel_format, film.width, film.height)
     bits = layout.components[0].bits
@@ -84,7 +82,7 @@ def rgb_of(film: Film, stored: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def palette() -> np.ndarray:
-    """256 colours, B G R A in memory: [256, 4] uint8."""
+    """Return the palette: 256 colours, B G R A in memory, [256, 4] uint8."""
     index = np.arange(216)
     colours = np.zeros((256, 4), np.uint8)
     colours[:, 3] = 255
@@ -94,7 +92,7 @@ def palette() -> np.ndarray:
 
 
 def _range(film: Film, bits: int) -> tuple[float, float, float, float]:
-    """Code of black, codes from black to white, code of no colour, codes for a chroma of −½..½."""
+    """Return the code of black, the codes from black to white, the code of zero chroma, and the codes of chroma."""
     scale = 2 ** (bits - 8)
     if film.is_full_range:
         return 0.0, 2**bits - 1.0, 128.0 * scale, 2**bits - 1.0
@@ -130,7 +128,7 @@ def _planar(layout: VideoFormat) -> tuple[tuple[int, ...], ...]:
 
 
 def _shrink(chroma: np.ndarray, layout: VideoFormat, siting: str) -> np.ndarray:
-    """Half size where the format says so: 1-2-1 around a co-sited sample, the mean of two where it lies between."""
+    """Subsample chroma as the format requires: filter 1-2-1 around a co-sited sample, else the mean of two samples."""
     if layout.chroma_width(4) == 2:
         chroma = _halve(chroma.T, siting in ("left", "topleft")).T
     if layout.chroma_height(4) == 2:

@@ -1,4 +1,4 @@
-"""What a film holds, read with PyAV and plain numpy: times, planes, packets, side data."""
+"""Read times, planes, packets and side data of a film with PyAV and numpy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from av.stream import Disposition
 
 @dataclass(frozen=True)
 class DecodedFrame:
+    """A decoded frame. Times are in seconds."""
+
     time: Fraction | None
     duration: Fraction | None
     width: int
     height: int
     pixel_format: str
     key_frame: bool
-    planes: tuple[np.ndarray, ...]  # 2-D, as in memory without the padding; the shape of films.planes()
+    planes: tuple[np.ndarray, ...]  # 2-D, as in memory without padding; shaped as by films.planes()
 
 
 @dataclass(frozen=True)
 class PacketFact:
+    """What is compared of a packet. Times are in seconds."""
+
     time: Fraction | None
     duration: Fraction | None
     md5: str
@@ -34,17 +38,17 @@ class PacketFact:
 
 
 def read_times(path: Path) -> list[Fraction]:
-    """The times of all frames of the film's picture, in seconds, as decoded (edit lists applied)."""
+    """Return the times of all frames, in seconds, as decoded (edit lists applied)."""
     return [time for frame in _decode(path) if (time := _time(frame.pts, frame.time_base)) is not None]
 
 
 def read_planes(path: Path) -> list[tuple[np.ndarray, ...]]:
-    """The planes of all frames, without padding."""
+    """Return the planes of all frames, without padding."""
     return [_planes(frame) for frame in _decode(path)]
 
 
 def read_frames(path: Path) -> list[DecodedFrame]:
-    """All frames of the film's picture with times and planes."""
+    """Return all frames with times and planes."""
     return [
         DecodedFrame(
             time=_time(frame.pts, frame.time_base),
@@ -60,13 +64,13 @@ def read_frames(path: Path) -> list[DecodedFrame]:
 
 
 def side_data(path: Path) -> dict[str, bytes]:
-    """The side data of the first frame, by name."""
+    """Return the side data of the first frame, by name."""
     frame = next(_decode(path))
     return {entry.type.name: bytes(entry) for entry in frame.side_data}
 
 
 def packets(path: Path) -> list[list[PacketFact]]:
-    """For each stream, in the order of the file, its packets with exact times and the MD5 of their contents."""
+    """Return the packets of each stream, in the order of the file, with exact times and MD5 of their contents."""
     with av.open(str(path)) as container:
         found: list[list[PacketFact]] = [[] for _ in container.streams]
         for packet in container.demux(
@@ -88,7 +92,7 @@ def packets(path: Path) -> list[list[PacketFact]]:
 
 
 def film_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The video stream that is the film: the default one, or the first, that is no attached picture."""
+    """Return the default video stream, or the first one, that is not an attached picture."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise ValueError(f"{container.name} holds no film")

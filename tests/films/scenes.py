@@ -1,4 +1,4 @@
-"""What the camera sees, as a function of continuous place and time: so the true frame at any time is known."""
+"""Draw scenes as functions of continuous position and time, so that the true frame at any time is known."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ BARS = ((1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0,
 
 
 def picture(film: Film, time: Fraction | float) -> np.ndarray:
-    """The film's picture at `time` (seconds, on the film's own clock): float64 RGB [height, width, 3] in 0..1.
+    """Return the film's picture at `time` in seconds: float64 RGB [height, width, 3] in 0..1, gamma-encoded.
 
-    Gamma-encoded as in the film. Any time may be asked for, between frames too. A new shot begins at the time of its
-    first frame, so a time between the last frame of a shot and the first of the next still shows the earlier one.
+    time: may lie between frames. A new shot begins at the time of its first frame.
     """
     times = film.frame_times
     shot = sum(time >= times[cut] for cut in film.cuts)
@@ -33,11 +32,10 @@ def picture(film: Film, time: Fraction | float) -> np.ndarray:
 
 
 def texture(width: int, height: int, shift: tuple[float, float], seed: int) -> np.ndarray:
-    """Sums of sinusoids around a tint, strongest where they are long: smooth, and defined at every real coordinate.
+    """Return a smooth random texture, translated by `shift` pixels: float64 RGB [height, width, 3] in 0..1.
 
-    Content moves by `shift` pixels: texture(.., (dx, dy), ..)[y, x] is its value at (x − dx, y − dy). Wave lengths
-    are 7 to 70 pixels, so sub-pixel shifts are well defined; values stay within 0..1 without clipping. A wave in x
-    and y is a product of two matrices, hence fast.
+    It is a tint plus sinusoids with wave lengths of 7 to 70 pixels, the long ones strongest, so sub-pixel shifts are
+    exact: the value at (x, y) is that of the unshifted texture at (x − dx, y − dy). Values need no clipping.
     """
     draw = np.random.default_rng([seed, 51])
     waves = 12
@@ -62,17 +60,17 @@ def _texture_scene(film: Film, shown: float, shot: int) -> np.ndarray:
     return texture(film.width, film.height, (film.speed[0] * shown, film.speed[1] * shown), shot)
 
 
-def _still(film: Film, shown: float, shot: int) -> np.ndarray:
+def _static(film: Film, shown: float, shot: int) -> np.ndarray:
     return texture(film.width, film.height, (0.0, 0.0), shot)
 
 
 def _half(film: Film, shown: float, shot: int) -> np.ndarray:
     left = np.arange(film.width)[None, :, None] < film.width // 2
-    return np.where(left, _still(film, shown, shot), _texture_scene(film, shown, shot + 100))
+    return np.where(left, _static(film, shown, shot), _texture_scene(film, shown, shot + 100))
 
 
 def _shapes(film: Film, shown: float, shot: int) -> np.ndarray:
-    """Soft-edged textured discs and boxes that move against the background and, once out, come in again opposite."""
+    """Draw textured discs and boxes with soft edges that move against the background and wrap around the picture."""
     rgb = _texture_scene(film, shown, shot)
     draw = np.random.default_rng([shot, 7])
     x, y = np.arange(film.width)[None, :], np.arange(film.height)[:, None]
@@ -90,14 +88,14 @@ def _shapes(film: Film, shown: float, shot: int) -> np.ndarray:
         ]
         near = tuple(
             slice(max(0, int(at - margin)), max(0, int(at + margin) + 1)) for at in (centre[1], centre[0])
-        )  # beyond the margin a shape covers nothing
+        )  # outside of it the shape covers nothing
         u, v = x[:, near[1]] - centre[0], y[near[0]] - centre[1]
         if index % 2:
             u, v = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
-            away = np.maximum(np.abs(u), 1.4 * np.abs(v)) - radius
+            distance = np.maximum(np.abs(u), 1.4 * np.abs(v)) - radius  # from the edge, negative inside
         else:
-            away = np.hypot(u, v) - radius
-        cover = 0.5 - 0.5 * np.tanh(away / 1.2)
+            distance = np.hypot(u, v) - radius
+        cover = 0.5 - 0.5 * np.tanh(distance / 1.2)
         pattern = 0.12 * np.sin(u * (2 * np.pi / 9) + index) * np.cos(v * (2 * np.pi / 13))
         rgb[near] += (colour + pattern[..., None] - rgb[near]) * cover[..., None]
     return rgb
@@ -109,7 +107,7 @@ def _bars(film: Film, shown: float, shot: int) -> np.ndarray:
 
 
 def _edge(film: Film, shown: float, shot: int) -> np.ndarray:
-    """Red left of a vertical edge, blue right of it; the pixel that the edge crosses is covered in part."""
+    """Draw red left of a vertical edge and blue right of it; the pixel on the edge is a mixture."""
     place = film.width / 4 + film.speed[0] * shown
     red = np.clip(place - np.arange(film.width), 0.0, 1.0)[None, :, None]
     colours = np.array([(0.8, 0.1, 0.1), (0.1, 0.1, 0.8)])[:: -1 if shot % 2 else 1]
@@ -125,7 +123,7 @@ def _noise(film: Film, shown: float, shot: int) -> np.ndarray:
 SCENES: dict[str, Callable[[Film, float, int], np.ndarray]] = {
     "shapes": _shapes,
     "texture": _texture_scene,
-    "still": _still,
+    "static": _static,
     "half": _half,
     "bars": _bars,
     "edge": _edge,
@@ -135,7 +133,7 @@ SCENES: dict[str, Callable[[Film, float, int], np.ndarray]] = {
 
 @lru_cache(maxsize=8)
 def _caption(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """White letters with a dark outline: what they add, and how much they cover; both [height, width, 1]."""
+    """Return a caption of white letters with a dark outline: its light, and its coverage; both [height, width, 1]."""
     size = max(8, height // 7)
     ink, plate = (Image.new("L", (width, height)) for _ in range(2))
     font = ImageFont.load_default(size)

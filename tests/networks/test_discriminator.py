@@ -1,4 +1,4 @@
-"""The discriminator, and VGG-19 under it."""
+"""The discriminator, with VGG-19 as its input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def vgg() -> Vgg19:
     return random_vgg19()
 
 
-def test_it_has_the_authors_size_and_its_pooling_changes_nothing_at_160() -> None:
+def test_it_has_the_authors_size_and_pooling_changes_nothing_at_160() -> None:
     discriminator = Discriminator()
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == 13_114_369
     features = torch.rand(2, 512, 5, 5)
@@ -33,7 +33,7 @@ def test_it_has_the_authors_size_and_its_pooling_changes_nothing_at_160() -> Non
     assert discriminator.eval()(torch.rand(2, 512, 7, 9)).shape == (2,)
 
 
-def test_it_is_what_the_author_wrote_in_plain_layers() -> None:
+def test_it_agrees_with_the_authors_layers_written_out() -> None:
     discriminator = small().eval()
     features = torch.randn(3, 512, 5, 5)
     leaky = torch.nn.LeakyReLU(0.2)
@@ -44,14 +44,14 @@ def test_it_is_what_the_author_wrote_in_plain_layers() -> None:
     assert torch.allclose(discriminator(features), discriminator.logit(x)[:, 0], atol=1e-6)
 
 
-def test_dropout_is_there_in_training_only() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     discriminator, features = small(), torch.randn(4, 512, 5, 5)
     assert not torch.equal(discriminator(features), discriminator(features))
     discriminator.eval()
     assert torch.equal(discriminator(features), discriminator(features))
 
 
-def test_scaled_it_does_not_mind_how_large_activations_are() -> None:
+def test_normalised_input_makes_it_independent_of_the_scale_of_activations() -> None:
     discriminator, features = small(normalise_input=True).eval(), torch.randn(4, 512, 7, 7).relu()
     logits = discriminator(features)
     assert torch.allclose(discriminator(features * 700), logits, atol=1e-5)
@@ -60,7 +60,7 @@ def test_scaled_it_does_not_mind_how_large_activations_are() -> None:
     assert discriminator(features * 0).isfinite().all()
 
 
-def test_a_base_by_name_and_its_channels(vgg: Vgg19, caplog: pytest.LogCaptureFixture) -> None:
+def test_layers_by_name_and_their_channels(vgg: Vgg19, caplog: pytest.LogCaptureFixture) -> None:
     assert choose_layer(vgg, BASE_LAYER) == BASE_LAYER == "pool5"
     features = vgg(torch.rand(1, 3, 32, 32) * 255, LAYERS)
     assert {layer: layer_channels(layer) for layer in LAYERS} == {layer: f.shape[1] for layer, f in features.items()}
@@ -74,16 +74,16 @@ def test_a_base_by_name_and_its_channels(vgg: Vgg19, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("base", ["pool5", "pool3", "relu2_2"])
-def test_gradients_go_through_vgg_to_the_picture_and_never_into_its_weights(vgg: Vgg19, base: str) -> None:
+def test_gradients_reach_the_picture_but_not_the_weights_of_vgg(vgg: Vgg19, base: str) -> None:
     before = {name: tensor.clone() for name, tensor in vgg.state_dict().items()}
     discriminator = Discriminator(
         layer_channels(base), normalise_input=base != BASE_LAYER, width=16, dense=8, dropout=0.0
     )
-    made = (torch.rand(1, 3, 64, 64) * 255).requires_grad_()
-    adversarial_loss(discriminator(vgg(made, (base,))[base])).backward()
-    assert made.grad is not None
-    assert made.grad.isfinite().all()
-    assert made.grad.abs().sum() > 0
+    predicted = (torch.rand(1, 3, 64, 64) * 255).requires_grad_()
+    adversarial_loss(discriminator(vgg(predicted, (base,))[base])).backward()
+    assert predicted.grad is not None
+    assert predicted.grad.isfinite().all()
+    assert predicted.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in vgg.parameters())
     everything = [*vgg.parameters(), *discriminator.parameters()]
     optimiser = torch.optim.Adam(everything, 0.1, weight_decay=0.1)
@@ -91,24 +91,24 @@ def test_gradients_go_through_vgg_to_the_picture_and_never_into_its_weights(vgg:
     assert all(torch.equal(tensor, before[name]) for name, tensor in vgg.state_dict().items())
 
 
-def test_a_step_of_the_discriminator_leaves_what_made_the_frames_alone(vgg: Vgg19) -> None:
+def test_a_step_of_the_discriminator_gives_the_network_no_gradient(vgg: Vgg19) -> None:
     discriminator = small(dropout=0.0)
     factor = torch.ones(1, requires_grad=True)  # stands for the network
-    made, true = torch.rand(1, 3, 32, 32) * 255 * factor, torch.rand(1, 3, 32, 32) * 255
-    logits = [discriminator(vgg(picture, (BASE_LAYER,))[BASE_LAYER]) for picture in (true, made.detach())]
+    predicted, target = torch.rand(1, 3, 32, 32) * 255 * factor, torch.rand(1, 3, 32, 32) * 255
+    logits = [discriminator(vgg(picture, (BASE_LAYER,))[BASE_LAYER]) for picture in (target, predicted.detach())]
     discriminator_loss(*logits).backward()
     assert factor.grad is None
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in discriminator.parameters())
 
 
-def test_it_learns_to_tell_two_kinds_of_features_apart() -> None:
+def test_it_learns_to_separate_two_distributions_of_features() -> None:
     discriminator = small()
     optimiser = torch.optim.Adam(discriminator.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(1)
     for _ in range(40):
-        true, made = (torch.randn(8, 512, 5, 5, generator=generator) + shift for shift in (0.2, -0.2))
+        target, predicted = (torch.randn(8, 512, 5, 5, generator=generator) + shift for shift in (0.2, -0.2))
         optimiser.zero_grad()
-        loss = discriminator_loss(discriminator(true), discriminator(made))
+        loss = discriminator_loss(discriminator(target), discriminator(predicted))
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.5 * 2 * torch.tensor(2.0).log().item()

@@ -1,4 +1,4 @@
-"""Fetching over HTTP and from files, with a server of our own: nothing here touches a network."""
+"""Downloads over HTTP from a local server and from files; no external network is used."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `/good.bin`, `/other.bin` (other bytes), `/short.bin` (breaks off), and counts what it was asked."""
+    """Serves `/good.bin`, `/other.bin` (other bytes) and `/short.bin` (truncated), and counts the requests."""
 
-    asked = 0
+    requests = 0
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.requests += 1
         known = {"/good.bin": CONTENT, "/other.bin": CONTENT[:-1] + b"x", "/short.bin": CONTENT}
         if self.path not in known:
             self.send_error(404)
@@ -63,83 +63,83 @@ def address(server: Server, name: str) -> str:
     return f"http://127.0.0.1:{server.server_port}/{name}"
 
 
-def left(tmp_path: Path) -> list[str]:
+def remaining_files(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()]
 
 
-def test_a_file_is_fetched_once_with_progress(server: Server, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    path = fetch("thing", progress=lambda done, total: told.append((done, total)))
+def test_a_file_is_downloaded_once_with_progress(server: Server, tmp_path: Path) -> None:
+    calls: list[tuple[int, int | None]] = []
+    path = fetch("thing", progress=lambda done, total: calls.append((done, total)))
     assert path == local_path("thing") == tmp_path / "home" / "models" / "good.bin"
     assert path.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-    assert left(tmp_path) == ["good.bin"]
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+    assert remaining_files(tmp_path) == ["good.bin"]
     assert fetch("thing") == path
-    assert server.asked == 1
+    assert server.requests == 1
 
 
-def test_a_damaged_file_that_lies_there_is_fetched_again(server: Server) -> None:
+def test_a_damaged_local_file_is_downloaded_again(server: Server) -> None:
     local_path("thing").parent.mkdir(parents=True)
     local_path("thing").write_bytes(b"half")
     assert fetch("thing").read_bytes() == CONTENT
-    assert server.asked == 1
+    assert server.requests == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("other.bin", "gave another file than thing: its SHA-256 begins with"),
         ("short.bin", "cannot be fetched"),
         ("missing.bin", "the server answers 404"),
     ],
 )
-def test_what_is_wrong_or_broken_off_is_not_kept(server: Server, tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(InputError, match=said) as caught:
+def test_a_wrong_or_truncated_file_is_not_kept(server: Server, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         fetch("thing", url=address(server, name))
     assert "\n" not in str(caught.value)
-    assert left(tmp_path) == []
+    assert remaining_files(tmp_path) == []
 
 
-def test_without_a_network_the_place_to_put_the_file_is_said(server: Server, tmp_path: Path) -> None:
+def test_without_a_network_the_error_names_the_local_path(server: Server, tmp_path: Path) -> None:
     server.server_close()
     server.shutdown()
     with pytest.raises(InputError, match=f"put the file at {local_path('thing')} yourself"):
         fetch("thing", timeout=5)
-    assert left(tmp_path) == []
+    assert remaining_files(tmp_path) == []
 
 
-def test_from_a_file_and_from_no_address(server: Server, tmp_path: Path) -> None:
+def test_file_urls_and_invalid_urls(server: Server, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror.bin"
     mirror.write_bytes(CONTENT)
     assert fetch("thing", url=mirror.as_uri()).read_bytes() == CONTENT
-    assert server.asked == 0
+    assert server.requests == 0
     local_path("thing").unlink()
     for wrong in ((tmp_path / "absent").as_uri(), "nowhere"):
         with pytest.raises(InputError, match="cannot be fetched"):
             fetch("thing", url=wrong)
 
 
-def test_a_folder_that_cannot_be_is_an_output_error(
+def test_a_folder_that_cannot_be_created_is_an_output_error(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MIDFRAME_HOME", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="cannot be written"):
         fetch("thing")
-    assert server.asked == 0
+    assert server.requests == 0
 
 
-def test_an_interruption_leaves_nothing(server: Server, tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_file(server: Server, tmp_path: Path) -> None:
     def stop(done: int, total: int | None) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("stopped by the user")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped by the user"):
         fetch("thing", progress=stop)
-    assert left(tmp_path) == []
+    assert remaining_files(tmp_path) == []
 
 
-def test_only_known_names_are_fetched() -> None:
+def test_unknown_names_are_refused() -> None:
     with pytest.raises(SettingError, match="what can be is: vgg19"):
         fetch("resnet")
 

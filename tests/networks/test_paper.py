@@ -1,4 +1,4 @@
-"""The report's network: its size, its shapes, its start, and that it sees only as far as its convolutions reach."""
+"""The network `paper`: parameters, shapes, initial state, receptive field, settings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def untrained() -> Paper:
 
 
 @pytest.fixture(scope="module")
-def at_random() -> Paper:
-    """A network whose answer depends on every weight."""
+def random_network() -> Paper:
+    """A network whose output depends on every weight."""
     torch.manual_seed(1)
     return Paper.repository().eval()
 
 
-def size_by_hand(values: int) -> int:
-    """Parameters counted from the layer list of the report: 3x3 kernels and a bias each."""
+def count_parameters(values: int) -> int:
+    """Count the parameters from the layer list of the report: 3x3 kernels and a bias each."""
 
     def convolutions(*channels: int) -> int:
         return sum((9 * inputs + 1) * outputs for inputs, outputs in pairwise(channels))
@@ -44,12 +44,12 @@ def size_by_hand(values: int) -> int:
 
 
 def test_parameter_count(untrained: Paper) -> None:
-    assert sum(parameter.numel() for parameter in untrained.parameters()) == 21_675_452 == size_by_hand(51)
+    assert sum(parameter.numel() for parameter in untrained.parameters()) == 21_675_452 == count_parameters(51)
 
 
 def test_parameter_count_with_composite_dilation() -> None:
     network = Paper(taps=DILATED_TAPS, initialisation="glorot")
-    assert sum(parameter.numel() for parameter in network.parameters()) == size_by_hand(21)
+    assert sum(parameter.numel() for parameter in network.parameters()) == count_parameters(21)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 47), (16, 16), (17, 40), (70, 61)])
@@ -85,8 +85,8 @@ def test_shapes_at_every_level(untrained: Paper, size: tuple[int, int]) -> None:
     assert out.shape == (1, 3, *size)
 
 
-def test_pooling_rounds_up_and_counts_only_what_is_there() -> None:
-    """A constant picture stays constant through the pooling of odd sizes, so there is no zero in the mean."""
+def test_pooling_of_odd_sizes_averages_only_existing_pixels() -> None:
+    """A constant picture stays constant, so the mean contains no padding zeros."""
     network = Paper(initialisation="glorot")
     seen = []
     hook = network.encoder[1].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
@@ -100,30 +100,30 @@ def test_pooling_rounds_up_and_counts_only_what_is_there() -> None:
 
 @pytest.mark.parametrize("size", [(16, 16), (31, 18), (45, 64)])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_untrained_it_is_the_mean(untrained: Paper, size: tuple[int, int], batch: int) -> None:
+def test_the_untrained_network_returns_the_mean(untrained: Paper, size: tuple[int, int], batch: int) -> None:
     first, second = torch.rand(2, batch, 3, *size)
     with torch.no_grad():
-        made = untrained(first, second, HALF.expand(batch))
-    torch.testing.assert_close(made, (first + second) / 2, atol=3e-7, rtol=0)
+        frame = untrained(first, second, HALF.expand(batch))
+    torch.testing.assert_close(frame, (first + second) / 2, atol=3e-7, rtol=0)
 
 
-def test_with_composite_dilation_untrained_it_is_the_mean_too() -> None:
+def test_the_untrained_network_with_composite_dilation_returns_the_mean() -> None:
     first, second = torch.rand(2, 1, 3, 40, 24)
     with torch.no_grad():
-        made = Paper(taps=DILATED_TAPS, initialisation="glorot")(first, second, HALF)
-    torch.testing.assert_close(made, (first + second) / 2, atol=3e-7, rtol=0)
+        frame = Paper(taps=DILATED_TAPS, initialisation="glorot")(first, second, HALF)
+    torch.testing.assert_close(frame, (first + second) / 2, atol=3e-7, rtol=0)
 
 
-def test_the_repository_does_not_start_as_the_mean(at_random: Paper) -> None:
+def test_the_authors_initialisation_does_not_return_the_mean(random_network: Paper) -> None:
     first, second = torch.rand(2, 1, 3, 32, 32)
     with torch.no_grad():
-        made = at_random(first, second, HALF)
-    assert (made - (first + second) / 2).abs().mean() > 0.1
+        frame = random_network(first, second, HALF)
+    assert (frame - (first + second) / 2).abs().mean() > 0.1
 
 
-def receptive_field() -> int:
-    """How far, in pixels, an output pixel sees: one pixel of each layer's resolution for each 3x3 convolution,
-    pooling and upsampling on the way down and up, and 25 for the taps."""
+def receptive_radius() -> int:
+    """Return how many pixels away an output pixel depends on the input: one pixel of its resolution for each 3x3
+    convolution, each pooling and each upsampling, and 25 for the taps."""
     down = sum((3 + 1) * 2**level for level in range(5))
     up = sum((3 + 1) * 2**level + 2 ** (level - 1) for level in range(5, 1, -1))
     heads = (3 + 1) * 2 + 1
@@ -131,12 +131,12 @@ def receptive_field() -> int:
 
 
 @pytest.mark.parametrize("axis", [2, 3])
-def test_a_picture_inside_a_larger_one_is_made_alike(at_random: Paper, axis: int) -> None:
+def test_a_picture_inside_a_larger_one_gives_the_same_frame(random_network: Paper, axis: int) -> None:
     """Strips of 32 pixels, longer by multiples of 32 on both ends along one axis, in float64."""
-    reach, before, after = receptive_field(), 64, 32
+    reach, before, after = receptive_radius(), 64, 32
     length = -(-(2 * reach + 64) // 32) * 32
     network = Paper.repository().double()
-    network.load_state_dict(at_random.state_dict())
+    network.load_state_dict(random_network.state_dict())
     size = (1, 3, before + length + after, 32) if axis == 2 else (1, 3, 32, before + length + after)
     first, second = torch.rand(2, *size, dtype=torch.float64)
 
@@ -149,10 +149,10 @@ def test_a_picture_inside_a_larger_one_is_made_alike(at_random: Paper, axis: int
     same = inner(large, reach, before) - inner(small, reach)
     assert same.shape[axis] >= 64
     assert same.abs().max() < 1e-12
-    assert (inner(large, 0, before) - small).abs().max() > 1e-6, "near the border the surroundings must matter"
+    assert (inner(large, 0, before) - small).abs().max() > 1e-6, "near the border the surroundings must have an effect"
 
 
-def test_every_parameter_learns(untrained: Paper) -> None:
+def test_every_parameter_gets_a_gradient(untrained: Paper) -> None:
     network = Paper(initialisation="glorot")
     network.load_state_dict(untrained.state_dict())
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -165,30 +165,30 @@ def test_every_parameter_learns(untrained: Paper) -> None:
     assert without == []
 
 
-def test_time_is_not_read(at_random: Paper) -> None:
-    assert at_random.any_time is False
+def test_time_is_not_read(random_network: Paper) -> None:
+    assert random_network.any_time is False
     first, second = torch.rand(2, 1, 3, 16, 16)
     with torch.no_grad():
-        assert torch.equal(at_random(first, second, HALF), at_random(first, second, torch.tensor([0.2])))
+        assert torch.equal(random_network(first, second, HALF), random_network(first, second, torch.tensor([0.2])))
 
 
-def test_bfloat16_stays_near_float32(at_random: Paper) -> None:
+def test_bfloat16_is_close_to_float32(random_network: Paper) -> None:
     network = Paper(initialisation="glorot", precision="bfloat16")
-    network.load_state_dict(at_random.state_dict())
+    network.load_state_dict(random_network.state_dict())
     first, second = torch.rand(2, 1, 3, 32, 48)
     with torch.no_grad():
-        exact, got = at_random(first, second, HALF), network(first, second, HALF)
+        exact, got = random_network(first, second, HALF), network(first, second, HALF)
     assert got.dtype == torch.float32
     assert not torch.equal(got, exact)
     assert (got - exact).norm() < 0.05 * exact.norm()
 
 
-def test_it_says_whether_it_only_averages(untrained: Paper, at_random: Paper) -> None:
+def test_an_untrained_network_says_so(untrained: Paper, random_network: Paper) -> None:
     assert untrained.is_untrained_average
-    assert not at_random.is_untrained_average
+    assert not random_network.is_untrained_average
 
 
-def test_settings_build_it_again() -> None:
+def test_settings_rebuild_the_network() -> None:
     network = Paper(taps=DILATED_TAPS, initialisation="glorot")
     again = Paper(**json.loads(json.dumps(network.settings)), initialisation="glorot")
     assert again.taps == DILATED_TAPS
@@ -196,23 +196,23 @@ def test_settings_build_it_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting",
+    ("setting", "message"),
     [
-        {"taps": [11, 10]},
-        {"taps": [11, 10, "spirals"]},
-        {"taps": ["11", 10, "rings"]},
-        {"taps": [10, 10, "rings"]},
-        {"taps": [10**9 + 1, 0, "rings"]},
-        {"precision": "float8"},
-        {"initialisation": "zeros"},
+        pytest.param({"taps": [11, 10]}, "taps is inner, outer and a variant", id="two numbers"),
+        pytest.param({"taps": [11, 10, "spirals"]}, "taps is inner, outer and a variant", id="unknown variant"),
+        pytest.param({"taps": ["11", 10, "rings"]}, "taps is inner, outer and a variant", id="a string for a number"),
+        pytest.param({"taps": [10, 10, "rings"]}, "10 dense", id="even size"),
+        pytest.param({"taps": [10**9 + 1, 0, "rings"]}, "taps is inner, outer and a variant", id="too large"),
+        pytest.param({"precision": "float8"}, "precision is float32 or bfloat16; got 'float8'", id="precision"),
+        pytest.param({"initialisation": "zeros"}, "no initialisation 'zeros'", id="initialisation"),
     ],
 )
-def test_foreign_settings_are_refused(setting: dict[str, object]) -> None:
-    with pytest.raises(SettingError):
+def test_invalid_settings_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         Paper(**setting)  # type: ignore[arg-type]
 
 
-def test_convolution_aware_start() -> None:
+def test_convolution_aware_initialisation() -> None:
     torch.manual_seed(2)
     weight = convolution_aware_(torch.empty(40, 30, 3, 3))
     assert weight.var(correction=0).item() == pytest.approx(2 / (30 * 9), rel=1e-4)
@@ -228,7 +228,7 @@ def test_convolution_aware_start() -> None:
     assert not torch.equal(plain[0], plain[1])
 
 
-def test_glorot_start_and_zero_biases() -> None:
+def test_glorot_initialisation_and_zero_biases() -> None:
     torch.manual_seed(3)
     layer = nn.Conv2d(20, 30, 3)
     initialise(layer, "glorot")
@@ -241,7 +241,7 @@ def test_glorot_start_and_zero_biases() -> None:
         initialise(layer, "he")  # type: ignore[arg-type]
 
 
-def test_it_is_there_by_name() -> None:
+def test_it_loads_by_name() -> None:
     network = load("paper")
     assert isinstance(network, Paper)
     assert not network.training

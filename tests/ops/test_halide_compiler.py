@@ -15,7 +15,7 @@ import torch
 
 from midframe.errors import MidframeError
 from midframe.ops.halide import compiler
-from midframe.ops.halide.compiler import compiled, describe, parameter
+from midframe.ops.halide.compiler import describe, load_pipeline, tensor_input
 
 
 class Doubling:
@@ -29,7 +29,7 @@ class Doubling:
 
         self.compiled += 1
         x, y = hl.Var("x"), hl.Var("y")
-        values, factor, out = parameter("values", torch.float32, 2), hl.Param(hl.Float(32), "factor"), hl.Func("out")
+        values, factor, out = tensor_input("values", torch.float32, 2), hl.Param(hl.Float(32), "factor"), hl.Func("out")
         out[x, y] = values[x, y] * factor
         return [values, factor], [out]
 
@@ -37,7 +37,7 @@ class Doubling:
         compiler._runs.pop((__file__, "doubling"), None)
         for values in (torch.rand(3, 4), torch.rand(4, 3).t(), torch.rand(1, 4).expand(3, 4)):
             out = torch.full((3, 4), float("nan"))
-            compiled("doubling", __file__, self.define)(values, 2.0, out)
+            load_pipeline("doubling", __file__, self.define)(values, 2.0, out)
             assert torch.equal(out, 2 * values)
 
 
@@ -164,13 +164,13 @@ def test_sixteen_bit_values_are_read_and_rounded_as_torch_does() -> None:
             import halide as hl
 
             x, y = hl.Var("x"), hl.Var("y")
-            values, out = parameter("values", dtype, 2), hl.Func("out")
-            exact = compiler.read(values[x, y], dtype)
-            out[x, y] = (exact, compiler.write(exact * hl.f32(1.001), dtype))
+            values, out = tensor_input("values", dtype, 2), hl.Func("out")
+            exact = compiler.to_float32(values[x, y], dtype)
+            out[x, y] = (exact, compiler.from_float32(exact * hl.f32(1.001), dtype))
             return [values], [out]
 
         read, rounded = torch.empty(256, 256), torch.empty(256, 256, dtype=dtype)
-        compiled(f"convert_{str(dtype)[6:]}", __file__, define)(stored, read, rounded)
+        load_pipeline(f"convert_{str(dtype)[6:]}", __file__, define)(stored, read, rounded)
         torch.testing.assert_close(read, stored.float(), rtol=0, atol=0, equal_nan=True)
         expected = (stored.float() * torch.tensor(1.001)).to(dtype)
         torch.testing.assert_close(rounded, expected, rtol=0, atol=0, equal_nan=True)
@@ -181,6 +181,6 @@ def test_arguments_of_wrong_sizes_raise_instead_of_crashing(cached: bool, monkey
     if not cached:
         monkeypatch.setattr(compiler, "_find_cache", lambda: "compiled anew in each process")
     compiler._runs.pop((__file__, "doubling"), None)
-    run = compiled("doubling", __file__, Doubling().define)
+    run = load_pipeline("doubling", __file__, Doubling().define)
     with pytest.raises(MidframeError, match=r"pipeline doubling failed: .*beyond"):
         run(torch.zeros(2, 4), 1.0, torch.zeros(3, 4))

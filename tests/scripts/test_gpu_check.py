@@ -1,4 +1,4 @@
-"""The script for GPU machines runs through on a machine without one, and says when something is wrong."""
+"""The script for GPU machines: a dry run without a GPU, and failures that it must report."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def script() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["gpu_check"] = module  # needed by dataclasses in the script
     spec.loader.exec_module(module)
     return module
 
@@ -36,39 +37,45 @@ def test_dry_run(tmp_path: Path) -> None:
     result = json.loads(out.read_text())
     assert result == json.loads(done.stdout)
     assert result["failures"] == []
-    assert [check["good"] for check in result["checks"]] == [True, True]
+    assert [check["passed"] for check in result["checks"]] == [True, True]
     for check in result["checks"]:
         assert len(check["errors"]) == 5
-        assert all(0 < error < check["allowed"] for error in check["errors"].values())
+        assert all(0 < error < check["tolerance"] for error in check["errors"].values())
     operator = result["operator_ms"]
-    assert {job.split(", ")[1] for job in operator} == {
+    assert {name.split(", ")[1] for name in operator} == {
         "loop forward",
         *(f"{b} {w}" for b in ("triton", "torch") for w in ("forward", "gradient_kernels", "gradient_image")),
     }
-    assert all(answer["best"] > 0 for answer in operator.values())
+    assert all(times["best"] > 0 for times in operator.values())
     assert {name.split()[0] for name in result["network_ms"]} >= {"average", "paper", "guided"}
 
 
-def test_an_error_is_recorded_and_the_rest_goes_on(script: ModuleType) -> None:
-    run = script.Run("cpu", True, time.monotonic() + 60)
+def test_a_full_run_checks_every_variant_of_the_taps(script: ModuleType) -> None:
+    cases = list(script.kernel_cases(script.Session("cuda", False, time.monotonic() + 60)))
+    assert {case.taps.variant for case in cases if not case.taps.is_dense} == {"rings", "axes", "literal"}
+    assert len({case.name for case in cases}) == len(cases)
 
-    def broken() -> None:
+
+def test_an_error_is_recorded_and_the_rest_goes_on(script: ModuleType) -> None:
+    session = script.Session("cpu", True, time.monotonic() + 60)
+
+    def fail() -> None:
         raise RuntimeError("out of\nmemory")
 
-    assert run.guarded("first", broken) == "first: RuntimeError: out of memory"
-    assert run.guarded("second", lambda: 7) == 7
-    assert run.failures == ["first: RuntimeError: out of memory"]
+    assert session.attempt("first", fail) == "first: RuntimeError: out of memory"
+    assert session.attempt("second", lambda: 7) == 7
+    assert session.failures == ["first: RuntimeError: out of memory"]
 
 
-def test_a_wrong_kernel_is_found(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = script.Run("cpu", True, time.monotonic() + 60)
-    monkeypatch.setattr(script, "errors_of", lambda *_: {"output": 0.5, "weight_sum": float("nan")})
-    answers = script.checks(run)
-    assert [answer["good"] for answer in answers] == [False, False]
-    assert len(run.failures) == 2
+def test_a_wrong_kernel_is_reported(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = script.Session("cpu", True, time.monotonic() + 60)
+    monkeypatch.setattr(script, "relative_errors", lambda *_: {"output": 0.5, "weight_sum": float("nan")})
+    results = script.check_kernels(session)
+    assert [result["passed"] for result in results] == [False, False]
+    assert len(session.failures) == 2
 
 
 def test_nothing_starts_after_the_deadline(script: ModuleType) -> None:
-    run = script.Run("cpu", True, time.monotonic() - 1)
-    assert run.guarded("late", lambda: 7) is None
-    assert run.failures == ["late: not started, the time was over"]
+    session = script.Session("cpu", True, time.monotonic() - 1)
+    assert session.attempt("late", lambda: 7) is None
+    assert session.failures == ["late: not started, the time was over"]

@@ -1,4 +1,4 @@
-"""The shader against Algorithm 1 written out in numpy, pixel by pixel where it decides."""
+"""The shader against Algorithm 1 written out in numpy, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from midframe.errors import OutputError, SettingError
 from midframe.shader import DEFAULT_PRESET, PRESETS, apply_shader, blend_map, find_preset, prediction_weight
 from midframe.shader.maps import shader_maps, write_maps
 
-NUMBERS = {"paper": (2.0, 6.0, None), "amplified": (2.0, 8.1, (32.0, 8.0))}
+PARAMETERS = {"paper": (2.0, 6.0, None), "amplified": (2.0, 8.1, (32.0, 8.0))}
 """low, high, (clip, factor) as the report and the author's code print them."""
 
 
 def blend_by_numpy(first: NDArray[np.float64], second: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Frames `[H, W, 3]` in 0..255; one full 21x21 Gaussian, numpy's own mirrored padding."""
     difference = np.abs(first - second).mean(axis=2)
-    if NUMBERS[name][2] is not None:
-        clip, factor = NUMBERS[name][2]
+    if PARAMETERS[name][2] is not None:
+        clip, factor = PARAMETERS[name][2]
         difference = np.minimum(np.minimum(difference, clip) * factor, 255.0)
     y, x = np.mgrid[-10:11, -10:11]
     gaussian = np.exp(-(x**2 + y**2) / (2 * 10.0**2))
@@ -34,23 +34,23 @@ def blend_by_numpy(first: NDArray[np.float64], second: NDArray[np.float64], name
 
 
 def shade_by_numpy(
-    made: NDArray[np.float64],
+    prediction: NDArray[np.float64],
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     time: float,
     name: str,
 ) -> NDArray[np.float64]:
-    low, high, _ = NUMBERS[name]
+    low, high, _ = PARAMETERS[name]
     blend = blend_by_numpy(first, second, name)
-    out = np.empty_like(made)
-    for y in range(made.shape[0]):
-        for x in range(made.shape[1]):
+    out = np.empty_like(prediction)
+    for y in range(prediction.shape[0]):
+        for x in range(prediction.shape[1]):
             if blend[y, x] < high:
                 mean = (1 - time) * first[y, x] + time * second[y, x]
-                share = (min(max(blend[y, x], low), high) - low) / (high - low)
-                out[y, x] = mean + share * (made[y, x] - mean)
+                weight = (min(max(blend[y, x], low), high) - low) / (high - low)
+                out[y, x] = mean + weight * (prediction[y, x] - mean)
             else:
-                out[y, x] = made[y, x]
+                out[y, x] = prediction[y, x]
     return out
 
 
@@ -71,7 +71,7 @@ def to_tensor(codes: NDArray[np.int64], bits: int, kind: torch.dtype = torch.flo
 
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("name", PRESETS)
-def test_blend_map_is_that_of_an_independent_computation(name: str, bits: int) -> None:
+def test_the_blend_map_agrees_with_numpy(name: str, bits: int) -> None:
     first, second = film_pair(bits)
     scale = 255.0 / (2**bits - 1)
     expected = blend_by_numpy(first * scale, second * scale, name)
@@ -79,7 +79,7 @@ def test_blend_map_is_that_of_an_independent_computation(name: str, bits: int) -
     assert got.shape == (1, 1, 40, 60)
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got[0, 0].numpy(), expected, atol=2e-4)
-    low, high, _ = NUMBERS[name]
+    low, high, _ = PARAMETERS[name]
     assert expected.min() < low, "the pair must reach all three branches"
     assert expected.max() > high
     assert ((expected > low) & (expected < high)).any()
@@ -88,12 +88,12 @@ def test_blend_map_is_that_of_an_independent_computation(name: str, bits: int) -
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("time", [0.5, 0.25])
 @pytest.mark.parametrize("name", PRESETS)
-def test_shader_is_algorithm_1(name: str, time: float, bits: int) -> None:
+def test_the_shader_agrees_with_algorithm_1(name: str, time: float, bits: int) -> None:
     first, second = film_pair(bits)
-    made = np.random.default_rng(8).integers(0, 2**bits, first.shape)
+    prediction = np.random.default_rng(8).integers(0, 2**bits, first.shape)
     scale = 255.0 / (2**bits - 1)
-    expected = shade_by_numpy(made * scale, first * scale, second * scale, time, name)
-    frames = [to_tensor(codes, bits) for codes in (made, first, second)]
+    expected = shade_by_numpy(prediction * scale, first * scale, second * scale, time, name)
+    frames = [to_tensor(codes, bits) for codes in (prediction, first, second)]
     blend = blend_map(frames[1], frames[2], PRESETS[name])
     got = apply_shader(*frames, time, blend, PRESETS[name])
     np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy() * 255, expected, atol=0.02)
@@ -116,28 +116,28 @@ def test_border_of_small_pictures_is_mirrored(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_still_region_comes_out_exactly(name: str) -> None:
+def test_a_static_region_is_exact(name: str) -> None:
     first = torch.rand(1, 3, 48, 64)
     second = first.clone()
     second[..., 40:] = torch.rand(1, 3, 48, 24)
-    made = torch.rand(1, 3, 48, 64)
+    prediction = torch.rand(1, 3, 48, 64)
     blend = blend_map(first, second, PRESETS[name])
-    assert torch.equal(blend[..., :30], torch.zeros(1, 1, 48, 30)), "nothing moves within the radius"
+    assert torch.equal(blend[..., :30], torch.zeros(1, 1, 48, 30)), "the frames are equal within the radius"
     for time in (0.5, 0.3, torch.tensor([0.7])):
-        shown = apply_shader(made, first, second, time, blend, PRESETS[name])
+        shown = apply_shader(prediction, first, second, time, blend, PRESETS[name])
         assert torch.equal(shown[..., :30], first[..., :30])
-        assert torch.equal(shown[..., 45:], made[..., 45:]), "what moves is the network's"
+        assert torch.equal(shown[..., 45:], prediction[..., 45:]), "moving regions show the prediction"
 
 
 def test_each_sample_has_its_own_time() -> None:
-    first, second, made = torch.rand(3, 2, 3, 16, 16)
+    first, second, prediction = torch.rand(3, 2, 3, 16, 16)
     blend = torch.zeros(2, 1, 16, 16)
-    shown = apply_shader(made, first, second, torch.tensor([0.25, 0.75]), blend)
+    shown = apply_shader(prediction, first, second, torch.tensor([0.25, 0.75]), blend)
     torch.testing.assert_close(shown[0], 0.75 * first[0] + 0.25 * second[0])
     torch.testing.assert_close(shown[1], 0.25 * first[1] + 0.75 * second[1])
 
 
-def test_half_precision_frames_get_a_single_precision_map() -> None:
+def test_half_precision_frames_have_a_single_precision_map() -> None:
     first, second = (to_tensor(codes, 8) for codes in film_pair(8))
     exact = blend_map(first.half().float(), second.half().float())
     got = blend_map(first.half(), second.half())
@@ -146,17 +146,19 @@ def test_half_precision_frames_get_a_single_precision_map() -> None:
     assert apply_shader(first.half(), first.half(), second.half(), 0.5, got).dtype == torch.float16
 
 
-def test_inputs_are_left_alone() -> None:
-    first, second, made = torch.rand(3, 1, 3, 20, 20)
-    kept = [frame.clone() for frame in (first, second, made)]
+def test_inputs_are_not_modified() -> None:
+    first, second, prediction = torch.rand(3, 1, 3, 20, 20)
+    copies = [frame.clone() for frame in (first, second, prediction)]
     blend = blend_map(first, second)
-    kept_blend = blend.clone()
-    apply_shader(made, first, second, 0.5, blend)
-    assert all(torch.equal(*pair) for pair in zip((first, second, made, blend), (*kept, kept_blend), strict=True))
+    blend_copy = blend.clone()
+    apply_shader(prediction, first, second, 0.5, blend)
+    assert all(
+        torch.equal(*pair) for pair in zip((first, second, prediction, blend), (*copies, blend_copy), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_maps_are_those_used(name: str, tmp_path: Path) -> None:
+def test_written_maps_are_those_of_the_shader(name: str, tmp_path: Path) -> None:
     preset = PRESETS[name]
     first, second = (to_tensor(codes, 8) for codes in film_pair(8))
     maps = shader_maps(first, second, preset)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from converted import quick
+from converted import convert_quickly
 from films import Film, planes_of, read_frames, rgb_of
 from films import planes as film_planes
 from midframe.errors import InputError
@@ -320,7 +320,7 @@ def test_a_film_with_an_unsupported_matrix_is_refused(tmp_path: Path) -> None:
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     with pytest.raises(InputError, match="YCgCo") as caught:
-        quick(path, target)
+        convert_quickly(path, target)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -330,7 +330,7 @@ def test_a_guess_is_reported_and_not_written(
     matrix: str | None, film_factory: Callable[..., Path], tmp_path: Path
 ) -> None:
     film = Film(frames=4, matrix=matrix, codec="ffv1")
-    summary = quick(film_factory(film, ".mkv"), tmp_path / "out.mkv")
+    summary = convert_quickly(film_factory(film, ".mkv"), tmp_path / "out.mkv")
     guesses = [w for w in summary.warnings if "does not say its colours" in w]
     assert len(guesses) == (1 if matrix is None else 0)
     with av.open(str(tmp_path / "out.mkv")) as out:
@@ -340,7 +340,7 @@ def test_a_guess_is_reported_and_not_written(
 
 def test_full_range_stays_full_range(film_factory: Callable[..., Path], tmp_path: Path) -> None:
     film = Film(frames=4, pixel_format="yuvj420p", matrix="bt601", codec="mjpeg", scene="noise")
-    quick(film_factory(film, ".mov"), tmp_path / "out.mp4")
+    convert_quickly(film_factory(film, ".mov"), tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as out:
         frame = next(out.decode(video=0))
         assert frame.format.name == "yuvj420p" or int(frame.color_range) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from converted import divided, quick
+from converted import convert_quickly, interpolated_times
 from films import AudioTrack, Film, read_times
 from midframe.errors import SettingError
 from midframe.video import containers
@@ -93,9 +93,9 @@ def test_new_container_needs_one_row(
     nut = Container(name="nut", suffixes=(".nut",), spoken_name="nut", negative_times=False)
     monkeypatch.setattr(containers, "CONTAINERS", (*CONTAINERS, nut))
     source = film_factory(Film(frames=6, width=64, height=48, audio=(AudioTrack(),)), ".mp4")
-    summary = quick(source, tmp_path / "out.nut", preset="ultrafast")
+    summary = convert_quickly(source, tmp_path / "out.nut", preset="ultrafast")
     assert summary.plan.container == nut
     times = read_times(tmp_path / "out.nut")
-    assert [time - times[0] for time in times] == divided(read_times(source), 2)
+    assert [time - times[0] for time in times] == interpolated_times(read_times(source), 2)
     with av.open(str(tmp_path / "out.nut")) as film:
         assert [stream.type for stream in film.streams] == ["video", "audio"]

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from converted import quick, untouched
+from converted import changed_source_frames, convert_quickly
 from films import Film, Hdr, captioned, dynamic_hdr, side_data
 from midframe.errors import MidframeError, OutputError, SettingError
 from midframe.video.colour import Colour, ColourTags, colour_of_stream
@@ -93,7 +93,7 @@ def test_description_of_the_picture_is_written_or_a_warning_given(
     film_factory: Factory, tmp_path: Path, film: Film, suffix: str, options: dict[str, str]
 ) -> None:
     source, target = film_factory(film, ".mp4"), tmp_path / f"out{suffix}"
-    summary = quick(source, target, **options)
+    summary = convert_quickly(source, target, **options)
     before, after = described(source), described(target)
     warnings = " ".join(summary.warnings)
     if before["aspect"] != after["aspect"]:
@@ -140,7 +140,7 @@ def test_invalid_options_are_refused_before_anything_is_written(
     film_factory: Factory, tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, options: Any, message: str
 ) -> None:
     with pytest.raises(SettingError, match=message) as caught:
-        quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / f"out{suffix}", **options)
+        convert_quickly(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / f"out{suffix}", **options)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
@@ -151,11 +151,11 @@ def test_invalid_options_are_refused_before_anything_is_written(
 def test_odd_sizes_are_padded_with_a_warning_or_refused(film_factory: Factory, tmp_path: Path, encoder: str) -> None:
     source = film_factory(Film(frames=3, width=161, height=91, codec="ffv1"), ".mkv")
     preset = "12" if encoder == "libsvtav1" else "ultrafast"
-    summary = quick(source, tmp_path / "out.mp4", encoder=encoder, preset=preset)
+    summary = convert_quickly(source, tmp_path / "out.mp4", encoder=encoder, preset=preset)
     assert described(tmp_path / "out.mp4")["size"] == (162, 92)
     assert any("161x91 padded to 162x92" in warning for warning in summary.warnings)
     with pytest.raises(MidframeError, match="161x91") as caught:
-        quick(source, tmp_path / "no.mp4", encoder=encoder, preset=preset, odd="error")
+        convert_quickly(source, tmp_path / "no.mp4", encoder=encoder, preset=preset, odd="error")
     assert isinstance(caught.value, (OutputError, SettingError))
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
@@ -163,14 +163,16 @@ def test_odd_sizes_are_padded_with_a_warning_or_refused(film_factory: Factory, t
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])
 def test_odd_sizes_are_not_padded_if_the_encoder_holds_them(film_factory: Factory, tmp_path: Path, suffix: str) -> None:
     source = film_factory(Film(frames=3, width=161, height=91, codec="ffv1"), ".mkv")
-    quick(source, tmp_path / f"out{suffix}", **({"preset": "8"} if suffix == ".webm" else {}))
+    convert_quickly(source, tmp_path / f"out{suffix}", **({"preset": "8"} if suffix == ".webm" else {}))
     assert described(tmp_path / f"out{suffix}")["size"] == (161, 91)
     if suffix == ".mkv":
-        assert untouched(source, tmp_path / "out.mkv", [(0, 0), (1, 2), (2, 4)]) == []
+        assert changed_source_frames(source, tmp_path / "out.mkv", [(0, 0), (1, 2), (2, 4)]) == []
 
 
 def test_encoder_named_by_its_codec_gets_the_default_quality(film_factory: Factory, tmp_path: Path) -> None:
-    summary = quick(film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / "out.mp4", encoder="h264")
+    summary = convert_quickly(
+        film_factory(Film(frames=3, width=64, height=48), ".mp4"), tmp_path / "out.mp4", encoder="h264"
+    )
     assert summary.plan.format.encoder.name == "libx264"
     assert summary.plan.format.encoder.options["crf"] == "18"
 
@@ -206,7 +208,7 @@ def test_metadata_lost_by_encoding_give_warnings(
 ) -> None:
     film = Film(frames=6, width=64, height=48, codec=codec)
     source = add_metadata(film_factory(film, ".mp4"), tmp_path / "with.mp4")
-    summary = quick(source, tmp_path / "out.mp4")
+    summary = convert_quickly(source, tmp_path / "out.mp4")
     assert any(re.search(warning, text) for text in summary.warnings)
 
 

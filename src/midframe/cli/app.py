@@ -48,12 +48,12 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except (Interrupted, Exception) as error:
-        failure = _describe(error, arguments)
+        failure = _to_failure(error, arguments)
     return report_failure(failure, parse_request(typer.main.get_command(app), arguments))
 
 
-def _describe(error: BaseException, arguments: list[str]) -> Failure:
-    """Return how an exception of a command is reported; with `--debug` print its traceback first."""
+def _to_failure(error: BaseException, arguments: list[str]) -> Failure:
+    """Return the failure to report for an exception. With `--debug` its traceback is printed first."""
     if isinstance(error, Interrupted):
         return Failure("interrupted", error.message, 128 + error.number)
     if isinstance(error, typer.Abort):
@@ -76,6 +76,7 @@ def _help_command(arguments: list[str]) -> str:
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and exit, if `--version` is given."""
     if wanted:
         print(f"midframe {__version__}")
         raise typer.Exit

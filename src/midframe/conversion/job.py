@@ -44,14 +44,18 @@ def run_conversion(
     cancel: threading.Event | None = None,
     dry_run: bool = False,
 ) -> Summary:
-    """Convert a film as `midframe.convert` does, with the settings in one object."""
+    """Convert a film as `midframe.convert` does, with all settings in one object.
+
+    Raises a `MidframeError`; then nothing is left behind, and a target that existed is unchanged.
+    """
     control = _Control(progress or (lambda _: None), cancel or threading.Event())
     source, target = os.fspath(source), os.fspath(target)
     claimed = _claim_target(target)
     job: _Job | None = None
     try:
         job = _plan_job(source, target, settings, control)
-        with DamageLog(()):  # keeps PyAV's logging on throughout; see `ffmpeg.decode_frames`
+        # The log stays open throughout, although it collects nothing; `ffmpeg.decode_frames` says why.
+        with DamageLog(()):
             return job.dry_run() if dry_run else job.run()
     finally:
         if job is None or job.pipeline.join(0):
@@ -86,10 +90,11 @@ def _release_target(claimed: Path, pipeline: Pipeline) -> None:
 
 @dataclass(frozen=True)
 class _Control:
-    """How the caller follows and stops a conversion."""
+    """How the caller observes and stops a conversion."""
 
     progress: ProgressCallback
     cancel: threading.Event
+    """Set by the caller to stop the conversion."""
 
 
 def _plan_job(source: str, target: str, settings: Settings, control: _Control) -> _Job:
@@ -137,7 +142,7 @@ class _Job:
 
     def dry_run(self) -> Summary:
         """Return the plan, with the names of the network and device that would be used."""
-        self._make_renderer()
+        self.render_warnings = self._make_renderer().warnings(self.plan.timeline)
         return self._summarise(dry_run=True)
 
     def run(self) -> Summary:
@@ -159,7 +164,7 @@ class _Job:
         return self._summarise(dry_run=False)
 
     def _pair(self, frames: Iterator[Frame]) -> Iterator[FramePair]:
-        """Stage 2: combine neighbouring frames to pairs."""
+        """Stage 2: combine neighbouring frames into pairs."""
         detector = CutDetector() if self.settings.cuts else None
         return frame_pairs(frames, self.plan.timeline, self.plan.gap_limit, self.plan.last_duration, detector)
 
@@ -169,10 +174,10 @@ class _Job:
         with renderer.threads():
             for pair in pairs:
                 yield from renderer.frames(pair, self.counts)
-        self.render_warnings += renderer.notes()
+        self.render_warnings = renderer.warnings(self.plan.timeline)
 
     def _encode(self, frames: Iterator[Frame]) -> Iterator[None]:
-        """Stage 4: write the frames. The output is opened at the first one, so an unreadable film leaves no trace."""
+        """Stage 4: write the frames. The output is opened only when the first frame arrives."""
         try:
             for frame in frames:
                 if self.sink is None:
@@ -196,13 +201,14 @@ class _Job:
         film, output = self.plan.film, self.plan.format
         renderer = Renderer(self.settings, film.layout, film.colour, (output.layout, output.colour))
         self.names = renderer.names
-        self.render_warnings += renderer.warnings(self.plan.timeline)
         return renderer
 
     def _is_stopped(self) -> bool:
+        """Return whether the source should stop reading."""
         return self.control.cancel.is_set() or self.pipeline.stop.is_set()
 
     def _report_progress(self, stage: Literal["convert", "verify"]) -> None:
+        """Call the progress callback."""
         seconds = time.monotonic() - self.began
         self.control.progress(Progress(stage, self.counts.written, self.plan.frame_count, seconds))
 
@@ -242,7 +248,7 @@ class _Job:
         """Delete the unfinished output."""
         if self.pipeline.join(1.0) and self.sink is not None:
             self.sink.abort()
-        # An encoder in the middle of a long call cannot be interrupted; its file is deleted under its hands.
+        # An encoder in the middle of a long call cannot be interrupted, so its file is deleted while it is still open.
         delete_part(self.plan.target)
 
     def _summarise(self, *, dry_run: bool) -> Summary:

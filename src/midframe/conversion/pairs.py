@@ -16,7 +16,7 @@ HoldReason = Literal["cut", "gap", "lost", "repeat"]
 """Why no frames are interpolated between two source frames:
 
 cut: a new shot begins with the second frame.
-gap: the second frame follows too late.
+gap: the interval between both frames is longer than the limit.
 lost: at least one of the frames could not be decoded, and is a copy of another one.
 repeat: both frames are the same picture, bit for bit.
 """
@@ -46,7 +46,7 @@ def frame_pairs(
 
     timeline: gives the output frames of each pair. gap_limit: no frames are interpolated between two frames that are
     further apart, in seconds. last_duration: the duration of the last frame in seconds, if it has none of its own.
-    detector: detects cuts; None for no detection. It decides some frames late, so as many frames are buffered here.
+    detector: detects cuts; None for no detection. Its decisions lag a few frames behind, which are buffered meanwhile.
     """
     buffered: deque[Frame] = deque()
     for frame in frames:
@@ -66,7 +66,7 @@ def frame_pairs(
 
 
 def _pair(first: Frame, second: Frame, timeline: Timeline, gap_limit: Fraction, *, is_cut: bool) -> FramePair:
-    """Return the pair of two frames; of several reasons not to interpolate, the first one below is recorded."""
+    """Return the pair of two frames. Of several reasons not to interpolate, only the first one below is recorded."""
     reason: HoldReason | None = None
     if first.lost or second.lost:
         reason = "lost"

@@ -37,7 +37,9 @@ from midframe.video.timeline import Timeline
 class Renderer:
     """Renders the output frames of pairs of source frames, with one network, in one film's layout and colour.
 
-    settings: of the conversion; layout, colour: of the source frames; written: layout and colour of the output frames.
+    settings: of the conversion. layout, colour: of the source frames. written: layout and colour of the output frames.
+    Raises `SettingError` for an unknown network or shader, `WeightsError` for weights that cannot be loaded, and
+    `DeviceError` for a device that cannot be used.
     """
 
     def __init__(self, settings: Settings, layout: Layout, colour: Colour, written: tuple[Layout, Colour]) -> None:
@@ -73,15 +75,8 @@ class Renderer:
         finally:
             torch.set_num_threads(before)
 
-    def notes(self) -> list[str]:
-        """Return warnings about what happened while frames were rendered."""
-        tiles = self.synthesiser.tiles
-        if tiles == 1:
-            return []
-        return [f"the memory of {self.device} did not suffice for whole pictures: they were made in {tiles} tiles"]
-
     def warnings(self, timeline: Timeline) -> list[str]:
-        """Return warnings, known before any frame is rendered, about the interpolated frames of this timeline."""
+        """Return warnings about the interpolated frames of this timeline, as far as they have been rendered."""
         name, warnings = self.names["network"], []
         if self.network.is_untrained_average:
             reason = "moves nothing" if name == "average" else "is untrained"
@@ -90,6 +85,11 @@ class Renderer:
             warnings.append(
                 f"{name} makes only the middle of two frames: other times come from {RECURSION_DEPTH} steps of "
                 "it, the nearest eighth is taken"
+            )
+        tiles = self.synthesiser.tiles
+        if tiles > 1:
+            warnings.append(
+                f"the memory of {self.device} did not suffice for whole pictures: they were made in {tiles} tiles"
             )
         return warnings
 
@@ -181,10 +181,11 @@ class _Source:
     """A source frame as tensors on the device."""
 
     frame: Frame
+    """The frame as it was decoded."""
     planes: tuple[Tensor, ...]
-    """Code values, float32 `[h, w]` each."""
+    """Its planes as code values, float32 `[h, w]` each."""
     rgb: Tensor
-    """`[1, 3, H, W]`, nominally 0..1."""
+    """Its picture in RGB, float32 `[1, 3, H, W]`, nominally 0..1."""
 
 
 def _count(counts: Counts, pair: FramePair, position: Fraction) -> None:

@@ -18,7 +18,7 @@ from midframe.video.timeline import Timeline
 from midframe.video.writer import MAX_TICKS_PER_SECOND
 
 FREE_CLOCK_LIMIT = 10
-"""Latest start, in seconds, of a film from a container with a free-running clock; later ones are moved to 0."""
+"""Films from a container with a free-running clock that start later than this, in seconds, are shifted to 0."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OutputTimes:
     ticks: array[int] | None
     """The time of each output frame in units of `time_base`; None for a pipe, whose times are not known beforehand."""
     last_duration: Fraction
-    """The duration of the last source frame, or field if the film is deinterlaced by field, in seconds."""
+    """The duration of the last source frame in seconds; of its last field if the film is deinterlaced by field."""
 
 
 def plan_times(film: Film, container: Container, streams: Sequence[StreamPlan], settings: Settings) -> OutputTimes:
@@ -115,8 +115,8 @@ def _fit_start(
     first_times = [info.first_time for info in others if info.first_time is not None]
     source_start = timeline.source_start
     if settings.start is not None and timeline.output_start < source_start:
-        # `start` lies before the first frame, so nothing is cut off. The output begins with whatever is shown or
-        # heard first. Packets before 0 do not count: players skip them.
+        # `start` lies before the first frame, so nothing is cut off, and the earliest stream moves to 0.
+        # Packets before 0 do not count, because players skip them.
         earliest = min([source_start, *(max(time, Fraction(0)) for time in first_times)])
         timeline = replace(timeline, output_start=source_start - earliest)
     if demuxer_named(film.container).free_running_clock and timeline.output_start > FREE_CLOCK_LIMIT:

@@ -93,7 +93,7 @@ class InterpolationNetwork(nn.Module):
     """Whether the network predicts any time in (0, 1); if not, it predicts 0.5 and other times come by recursion."""
 
     is_untrained_average: bool = False
-    """Whether the output is only the weighted mean of the two frames, because nothing has been learnt."""
+    """Whether the output is only the weighted mean of the two frames; callers then warn, and skip the shader."""
 
     def forward(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         """Predict the frame at `time` between two frames; see the class."""
@@ -115,6 +115,7 @@ class _ForwardPair(PreparedPair):
         self._network, self._window = network, window
 
     def at(self, time: Tensor, maps: Collection[MapName] = ()) -> Prediction:
+        """Predict the frame by `forward`; no maps can be requested."""
         return Prediction(self._network(self._window.first, self._window.second, time))
 
 

@@ -71,7 +71,9 @@ def load_cached(name_or_path: str | Path, device: torch.device) -> Interpolation
 
 _cache: dict[tuple[str, str], tuple[int, InterpolationNetwork]] = {}
 """Networks of `load_cached` with the modification time of their weights file, by path or name, and device."""
+
 _cache_lock = Lock()
+"""Held while `_cache` is read or changed, so that two threads do not load the same network."""
 
 
 def list_models() -> list[ModelInfo]:
@@ -98,11 +100,13 @@ def _shipped_path(name: str) -> Path | None:
 
 
 def _list_names() -> list[str]:
+    """Return every name that `load` takes: `default`, other shipped weights, untrained networks."""
     shipped = sorted((path.stem for path in SHIPPED.glob(f"*{SUFFIX}")), key=lambda name: (name != "default", name))
     return list(dict.fromkeys([*shipped, *NETWORKS]))
 
 
 def _describe(name: str) -> ModelInfo:
+    """Describe one of the names of `_list_names`."""
     path = _shipped_path(name)
     weights = None if path is None else read_info(path)
     network = weights.network if weights else name

@@ -126,6 +126,7 @@ class Paper(InterpolationNetwork):
         return x
 
     def _heads(self) -> tuple[KernelHead, ...]:
+        """Return the four sub-networks."""
         return self.vertical_first, self.horizontal_first, self.vertical_second, self.horizontal_second
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:

@@ -26,6 +26,7 @@ class MidpointRecursion:
         return self._frame_at(nearest_reachable_time(time))
 
     def _frame_at(self, time: Fraction) -> Tensor:
+        """Return the frame at a reachable time; predict it from the two frames around it if it is not there yet."""
         if time not in self._frames:
             step = Fraction(1, time.denominator)
             before, after = self._frame_at(time - step), self._frame_at(time + step)

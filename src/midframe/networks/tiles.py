@@ -36,13 +36,18 @@ class TiledNetwork:
 
 
 class _TiledPair(PreparedPair):
-    """Two source frames of a network in tiles. What the network shares between times is kept only for one tile."""
+    """Two source frames of a tiled network.
+
+    While there is one tile, the network's own prepared pair is kept for all times. With several tiles, each tile is
+    prepared anew for each time, because keeping all of them would need the memory that tiles save.
+    """
 
     def __init__(self, tiled: TiledNetwork, window: FrameWindow, hints: Hints, carried: object | None) -> None:
         self._tiled, self._window, self._hints, self._carried_over = tiled, window, hints, carried
         self._whole: PreparedPair | None = None
 
     def at(self, time: Tensor, maps: Collection[MapName] = ()) -> Prediction:
+        """Predict the frame at `time`; double the number of tiles and retry if the device runs out of memory."""
         while True:
             try:
                 return self._predict_whole(time, maps) if self._tiled.tiles == 1 else self._predict_tiles(time, maps)
@@ -56,12 +61,14 @@ class _TiledPair(PreparedPair):
                 torch.cuda.empty_cache()
 
     def _predict_whole(self, time: Tensor, maps: Collection[MapName]) -> Prediction:
+        """Predict the whole picture at once."""
         if self._whole is None:
             self._whole = self._tiled.network.prepare(self._window, self._hints, self._carried_over)
             self.carried, self._carried_over = self._whole.carried, None
         return self._whole.at(time, maps)
 
     def _predict_tiles(self, time: Tensor, maps: Collection[MapName]) -> Prediction:
+        """Predict the picture tile by tile, and stitch the frame and the requested maps together."""
         height, width = self._window.first.shape[-2:]
         stitched: dict[str, Tensor] = {}
         for tile in _tiles(self._tiled.tiles, height, width):

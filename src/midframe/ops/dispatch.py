@@ -265,10 +265,3 @@ _DESCRIPTIONS: dict[str, Callable[[], str]] = {
     "torch": lambda: f"torch {torch.__version__}, on any device and in any floating-point type",
     "reference": lambda: "the definition of each operator in plain torch, for tests and float64",
 }
-
-
-def choose(operator: str, backend: str, tensors: tuple[Tensor, ...], *, offered: tuple[str, ...]) -> str:
-    """Return the name of the chosen backend. For the operators that have no `BackendTable` yet."""
-    names = (*offered, "reference")
-    table = _TABLES.get(operator) or BackendTable(operator, tuple(Backend(name, "") for name in names))
-    return choose_backend(table, backend, *tensors).name

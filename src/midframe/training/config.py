@@ -54,7 +54,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The weight of each loss, and what losses depend on (table `losses`). A loss of weight 0 is not computed."""
+    """The weight of each loss and the settings of some of them (table `losses`). A loss of weight 0 is not computed."""
 
     __pydantic_config__ = _PYDANTIC_CONFIG
 
@@ -99,7 +99,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """The generator's AdamW optimiser (table `optimiser`)."""
+    """The AdamW optimiser of the generator, which is the network that is trained (table `optimiser`)."""
 
     __pydantic_config__ = _PYDANTIC_CONFIG
 
@@ -146,9 +146,13 @@ class TrainingConfig:
     init_from: str | None = None
     """Initial weights: a weights file or the name of shipped weights; None for random initialisation."""
     data: DataConfig = DataConfig()
+    """Which samples the run trains on."""
     losses: LossConfig = LossConfig()
+    """What the run minimises."""
     optimiser: OptimiserConfig = OptimiserConfig()
+    """How the weights of the network are updated."""
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    """The discriminator of the adversarial loss."""
     batch_size: int = 6
     """Samples per step of each process."""
     samples: int = 10_000_000
@@ -166,7 +170,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     """Decay per step of the exponential moving average (EMA) of the weights; 0 for no average."""
     coarse_iterations: tuple[int, ...] = ()
-    """`guided` only: iterations of its coarsest decoder, cycled through step by step; empty: chosen by frame size."""
+    """`guided` only: its `depth` (runs of the coarsest decoder), one per step in turn; empty: chosen by frame size."""
     log_every: int = 50
     """Steps between two lines of the log."""
     validate_every: int = 1000
@@ -216,11 +220,12 @@ def config_from_dict(tables: dict[str, Any]) -> TrainingConfig:
     )
 
 
-Check = tuple[bool, str]
+_Check = tuple[bool, str]
 """Whether a requirement holds, and the requirement in words, with the value found."""
 
 
-def _check_run(config: TrainingConfig) -> Iterator[Check]:
+def _check_run(config: TrainingConfig) -> Iterator[_Check]:
+    """Check the settings outside of the tables."""
     batch_size, micro_batches = config.batch_size, config.micro_batches
     yield batch_size >= 1, f"batch_size of 1 or more; got {batch_size}"
     yield micro_batches >= 1, f"micro_batches of 1 or more; got {micro_batches}"
@@ -235,7 +240,8 @@ def _check_run(config: TrainingConfig) -> Iterator[Check]:
     yield 0 <= config.seed < 2**32, f"a seed from 0 to 4294967295; got {config.seed}"
 
 
-def _check_data(config: TrainingConfig) -> Iterator[Check]:
+def _check_data(config: TrainingConfig) -> Iterator[_Check]:
+    """Check the table `data`."""
     data = config.data
     yield 0 <= data.synthetic <= 1, f"data.synthetic from 0 to 1; got {data.synthetic}"
     yield data.crop_size is None or data.crop_size >= 1, f"data.crop_size of 1 or more; got {data.crop_size}"
@@ -245,14 +251,16 @@ def _check_data(config: TrainingConfig) -> Iterator[Check]:
     yield not (data.on_device and config.workers), "workers = 0 if data.on_device is true"
 
 
-def _check_losses(config: TrainingConfig) -> Iterator[Check]:
+def _check_losses(config: TrainingConfig) -> Iterator[_Check]:
+    """Check the table `losses`."""
     weights = config.losses.weights.values()
     yield all(map(math.isfinite, weights)), "loss weights that are finite"
     yield min(weights) >= 0 < max(weights), "a loss with a weight, and none below 0"
     yield config.losses.fade_until >= 0, f"losses.fade_until of 0 or more; got {config.losses.fade_until}"
 
 
-def _check_optimisers(config: TrainingConfig) -> Iterator[Check]:
+def _check_optimisers(config: TrainingConfig) -> Iterator[_Check]:
+    """Check the tables `optimiser` and `discriminator`."""
     optimiser, discriminator = config.optimiser, config.discriminator
     for table, rate in (("optimiser", optimiser.learning_rate), ("discriminator", discriminator.learning_rate)):
         yield 0 < rate < math.inf, f"a finite {table}.learning_rate above 0; got {rate}"

@@ -39,7 +39,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("films")
     for name, film in GOOD.items():
         draw(film, folder / name)
-    draw(Film(**SIZE, frames=25, rate=Fraction(25), scene="still"), folder / "still.mp4")
+    draw(Film(**SIZE, frames=25, rate=Fraction(25), scene="static"), folder / "still.mp4")
     draw(Film(frames=25, rate=Fraction(25)), folder / "small.mp4")
     draw(Film(**SIZE, frames=25, rate=Fraction(25), interlaced=True), folder / "fields.mp4")
     moov_missing(folder / "shapes.mp4", folder / "broken.mp4")
@@ -279,7 +279,7 @@ def test_variable_rate_and_repeated_frames(tmp_path: Path) -> None:
     """Windows at uneven times are rejected, and so is every window of a still film."""
     uneven = tuple(Fraction(k, 25) + (Fraction(1, 50) if k % 4 == 1 else 0) for k in range(25))
     draw(Film(**SIZE, times=uneven, scene="texture"), tmp_path / "uneven.mkv")
-    draw(Film(**SIZE, frames=25, rate=Fraction(25), codec="ffv1", scene="still"), tmp_path / "still.mkv")
+    draw(Film(**SIZE, frames=25, rate=Fraction(25), codec="ffv1", scene="static"), tmp_path / "still.mkv")
     build_dataset([tmp_path], tmp_path / "data", SETTINGS)
     (sample,) = read_shards(tmp_path / "data")
     times = [Fraction(time) for time in sample.info["times"]]

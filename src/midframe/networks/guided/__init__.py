@@ -4,6 +4,6 @@ Read `network.py` first. `state.py` explains the maps that are refined from leve
 convolutional parts, and `kernels.py` the adaptive kernels.
 """
 
-from midframe.networks.guided.network import Guided, GuidedOutput, GuidedPair, recursion_depth
+from midframe.networks.guided.network import Guided, GuidedOutput, GuidedPair, default_depth
 
-__all__ = ["Guided", "GuidedOutput", "GuidedPair", "recursion_depth"]
+__all__ = ["Guided", "GuidedOutput", "GuidedPair", "default_depth"]

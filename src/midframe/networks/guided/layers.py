@@ -12,12 +12,12 @@ NEGATIVE_SLOPE = 0.2
 """Slope of every leaky ReLU, as in the report."""
 
 LEARNING_RATE_MULTIPLIER = 25.0
-"""Factor on parameters that act on a whole level. Adam changes all parameters at the same rate, which is too slow for
-these."""
+"""Factor on the few parameters that act on a whole level, `feature_centre` and `initial_flow_scale`. The step of Adam
+does not depend on the size of a gradient, so the factor makes these parameters learn faster than the others."""
 
 OUTPUT_SCALE = 0.1
-"""Factor on the decoders' outputs. One step of Adam changes all weights of a convolution alike, and thousands of them
-together would move the flow out of the picture, where it has no gradient."""
+"""Factor on the decoders' outputs. In one step, Adam changes each of the thousands of weights behind an output by the
+same amount; without the factor, their sum could move the flow out of the picture, where it has no gradient."""
 
 
 class LevelEncoder(nn.Module):
@@ -29,15 +29,15 @@ class LevelEncoder(nn.Module):
         with torch.no_grad():  # Filters whose weights sum to zero respond to texture, not to brightness.
             self.downsample.weight -= self.downsample.weight.mean((1, 2, 3), keepdim=True)
         self.convolutions = nn.ModuleList(_near_identity_convolution(channels) for _ in range(convolutions))
-        self.feature_mean = nn.Parameter(torch.zeros(channels))
-        """What is subtracted from the features before they are normalised, divided by `LEARNING_RATE_MULTIPLIER`."""
+        self.feature_centre = nn.Parameter(torch.zeros(channels))
+        """The centre of `normalise_features`, divided by `LEARNING_RATE_MULTIPLIER`."""
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps that the next level reads and the normalised features, both `[2B, C, h, w]`."""
         maps = _activate(self.downsample(maps))
         for convolution in self.convolutions:
             maps = _activate(convolution(maps))
-        return maps, normalise_features(maps, self.feature_mean * LEARNING_RATE_MULTIPLIER)
+        return maps, normalise_features(maps, self.feature_centre * LEARNING_RATE_MULTIPLIER)
 
 
 class LevelDecoder(nn.Module):
@@ -66,8 +66,8 @@ class LevelDecoder(nn.Module):
     def forward(self, costs: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the hidden maps `[B, C, h, w]` and the output of the level.
 
-        costs: the cost volume with its context. coarser: hidden maps of the coarser level, half as large; None at the
-        coarsest level.
+        costs: the cost volume with features and context, `[B, cost_channels, h, w]`.
+        coarser: hidden maps of the coarser level, half as large; None at the coarsest level.
         """
         hidden = self.read_costs(costs)
         if coarser is not None:

@@ -45,18 +45,18 @@ DIFFERENCE_SCALE = 4.0
 class Guided(InterpolationNetwork):
     """Motion-guided network: intermediate flow by bilateral cost volumes, then adaptive separable convolution.
 
-    **Pyramid.** Both frames go through the same encoder, to features at 1/2, 1/4, 1/8 and 1/16 of the size. For coarser
-    levels the whole frame is halved and encoded again, so that one set of weights serves pictures and motion of any
-    size.
+    **Pyramid.** The same encoder turns each frame into features at 1/2, 1/4, 1/8 and 1/16 of its size, levels 0 to 3.
+    For coarser levels the frame itself is halved and encoded again, so that one set of weights serves pictures and
+    motion of any size.
 
-    **Initial flow.** `estimate_flow` estimates the intermediate flow at 1/2 without learning. A learnt parameter,
-    `initial_flow_scale`, says how much of it is used.
+    **Initial flow.** `midframe.flow.estimate_flow` estimates the intermediate flow at 1/2 without a trained model. The
+    flow is multiplied by a learnt parameter, `initial_flow_scale`.
 
     **Decoders.** From the coarsest level to the finest, the features are warped by the current flow and compared in a
     cost volume. A decoder reads the costs, the current state (flow and visibility, see `state.py`), the time and the
-    hidden maps of the coarser decoder, and its output is added to the state. Features have unit length and do not tell
+    hidden maps of the coarser decoder, and its output is added to the state. The features are normalised and carry no
     brightness, so the finest decoder also reads the difference of the warped frames. `initial_flow_scale` and the last
-    convolution of every decoder start at zero: the untrained network returns the weighted mean of the frames.
+    convolution of every decoder start at zero, so that the untrained network returns the weighted mean of the frames.
 
     **Kernels.** The finest decoder also predicts, at 1/2, a vertical and a horizontal kernel for each frame (see
     `kernels.py`). They are applied to the frames, warped by the finest flow; the weights of each pixel sum to 1.
@@ -66,6 +66,7 @@ class Guided(InterpolationNetwork):
 
     any_time = True
 
+    # Longer than 50 lines because every setting is documented and checked here.
     def __init__(  # noqa: PLR0913 - one parameter for each setting
         self,
         *,
@@ -156,7 +157,7 @@ class Guided(InterpolationNetwork):
     def encode(self, first: Tensor, second: Tensor, depth: int | None = None) -> GuidedPair:
         """Compute the feature pyramid of two frames `[B, 3, H, W]`; depth: as for `predict`."""
         size = first.shape[-2:]
-        depth = depth or self.depth or recursion_depth(*size)
+        depth = depth or self.depth or default_depth(*size)
         # The two frames of a sample are neighbours in the batch. The maps [B, 4, ...] of a decoder are then, without a
         # copy, maps [2B, 2, ...] of single frames, and the features of either frame are a view.
         frames = pad(torch.stack((first, second), 1).flatten(0, 1), 1 << (LEVELS + depth - 1))
@@ -176,7 +177,7 @@ class Guided(InterpolationNetwork):
         return pyramid
 
     def decoder_at(self, level: int) -> LevelDecoder:
-        """Return the decoder of a level; levels coarser than 1/16 share the coarsest decoder."""
+        """Return the decoder of a level; level 0 is the finest, and the levels from 3 on share one decoder."""
         decoder = self.decoders[min(level, LEVELS - 1)]
         assert isinstance(decoder, LevelDecoder)
         return decoder
@@ -198,7 +199,7 @@ class GuidedPair(PreparedPair):
         self.frames = frames
         """Both frames of each sample, one after the other, padded: `[2B, 3, H', W']`."""
         self.features = features
-        """Normalised features of the frames, from 1/2 to the coarsest level."""
+        """Normalised features of the frames `[2B, C, h, w]` by level; level 0 is at 1/2, the last is the coarsest."""
         self.size = size
         """Height and width of the frames before they were padded."""
 
@@ -214,7 +215,8 @@ class GuidedPair(PreparedPair):
     def decode(self, time: Tensor) -> GuidedOutput:
         """Refine flow and visibility from the coarsest level to the finest, then apply the adaptive kernels.
 
-        time: in (0, 1), one for each sample `[B]` or one for all.
+        time: in (0, 1), one for each sample `[B]` or one for all. At each level, the state is the initial flow plus a
+        correction: the sum of the decoders' outputs so far.
         """
         batch, coarsest = len(self.frames) // 2, len(self.features) - 1
         time = time.to(self.frames.dtype).expand(batch)
@@ -226,7 +228,7 @@ class GuidedPair(PreparedPair):
             if level < coarsest:
                 correction = upsample_state(correction)
             state = correction + initial_state(initial_flow, correction.shape[-2:])
-            hidden, output = self.network.decoder_at(level)(self._costs(level, state, time), hidden)
+            hidden, output = self.network.decoder_at(level)(self._decoder_input(level, state, time), hidden)
             output = output.to(self.frames.dtype, memory_format=torch.contiguous_format)
             change, free_taps = output.split([STATE_CHANNELS, output.shape[1] - STATE_CHANNELS], 1)
             correction, state = correction + change, state + change
@@ -242,12 +244,12 @@ class GuidedPair(PreparedPair):
         return GuidedOutput(frame, tuple(flows), tuple(visibilities), warped, vertical, horizontal)
 
     def _initial_flow(self, time: Tensor) -> Tensor:
-        """Estimate the intermediate flow `[B, 2, H'/2, W'/2]` without learning, scaled by the learnt parameter."""
+        """Estimate the intermediate flow u `[B, 2, H'/2, W'/2]` without a trained model, and scale it."""
         flow = estimate_flow(self.frames[0::2], self.frames[1::2], time)
         return flow * (LEARNING_RATE_MULTIPLIER * self.network.initial_flow_scale)
 
-    def _costs(self, level: int, state: Tensor, time: Tensor) -> Tensor:
-        """Compute what the decoder of a level reads: the cost volume of the warped features, and its context."""
+    def _decoder_input(self, level: int, state: Tensor, time: Tensor) -> Tensor:
+        """Compute what the decoder of a level reads: the cost volume of the warped features, these, state and time."""
         features, flow = self.features[level], state_flow(state, time)
         times = time.view(-1, 1, 1, 1).expand(-1, 1, *features.shape[-2:])
         context = [state, times, _warped_difference(self.frames, flow)] if level == 0 else [state, times]
@@ -287,7 +289,7 @@ class GuidedOutput:
     """Horizontal kernels for each frame `[B, 2, T, H'/2, W'/2]`; each sums to 1."""
 
 
-def recursion_depth(height: int, width: int) -> int:
+def default_depth(height: int, width: int) -> int:
     """Return how many times the coarsest decoder runs on a picture of this size: larger pictures have larger motion."""
     shorter_side = min(height, width)
     return 1 if shorter_side < 1080 else 2 if shorter_side < 2160 else 3
@@ -304,7 +306,7 @@ def _warped_difference(frames: Tensor, flow: Tensor) -> Tensor:
 
 
 def _cost_channels(level: int, feature_channels: int, search_radius: int) -> int:
-    """Count the channels that the decoder of a level reads; see `GuidedPair._costs`."""
+    """Count the channels that the decoder of a level reads; see `GuidedPair._decoder_input`."""
     displacements = (2 * search_radius + 1) ** 2
     difference = 3 * 2 * 2 if level == 0 else 0
     return displacements + 2 * feature_channels + STATE_CHANNELS + 1 + difference

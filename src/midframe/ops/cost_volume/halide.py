@@ -14,8 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops.halide.compiler import compiled, parameter, read, write
-from midframe.ops.halide.layouts import LANES, ROWS, any_strides, like, maps, strips, variables, whole_vectors
+from midframe.ops.halide.compiler import from_float32, load_pipeline, tensor_input, to_float32
+from midframe.ops.halide.layouts import (
+    LANES,
+    ROWS,
+    allow_any_strides,
+    maps_input,
+    new_like,
+    require_whole_vectors,
+    schedule_strips,
+    variables,
+)
 
 
 def forward(features: Tensor, time: Tensor, context: Tensor | None, radius: int) -> Tensor:
@@ -48,7 +57,7 @@ def gradient_features(grad_out: Tensor, features: Tensor, time: Tensor, radius: 
     first, second = (_whole_channels_last(frame) for frame in (features[0::2], features[1::2]))
     channels, slices = features.shape[1], (2 * radius + 1) ** 2
     grad_out = grad_out.to(first.dtype).contiguous(memory_format=torch.channels_last)
-    grad = like(features)
+    grad = new_like(features)
     grads = [grad[0::2], grad[1::2]]
     written_in_place = features.dtype == first.dtype and channels % LANES == 0 and grad.stride(1) == 1
     outs = grads
@@ -91,7 +100,7 @@ def _pipeline(kind: str, dtype: torch.dtype) -> Any:
     """Return the compiled pipeline for features of this type."""
     define = {"forward": _define_forward, "gradient": _define_gradient, "concatenate": _define_concatenate}[kind]
     name = f"cost_volume_{kind}_{str(dtype).removeprefix('torch.')}"
-    return compiled(name, __file__, functools.partial(define, dtype))
+    return load_pipeline(name, __file__, functools.partial(define, dtype))
 
 
 def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
@@ -113,10 +122,10 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     region = [(0, width), (0, height), (0, side), (0, side), (0, batch)]
     padded = hl.BoundaryConditions.constant_exterior(halfway, 0.0, region)
     interpolated = _sample_halfway(padded, (x, y, kx, ky, n), offset_scale[n], radius, 1)
-    out[x, y, kx, ky, n] = write(hl.select(all_midpoint == 1, halfway[x, y, kx, ky, n], interpolated), dtype)
+    out[x, y, kx, ky, n] = from_float32(hl.select(all_midpoint == 1, halfway[x, y, kx, ky, n], interpolated), dtype)
 
     block, pixel, lane = hl.Var("block"), hl.Var("pixel"), hl.Var("lane")
-    any_strides(out)
+    allow_any_strides(out)
     out.split(x, block, lane, LANES, hl.TailStrategy.GuardWithIf).reorder(lane, kx, ky, block, y, n).vectorize(lane)
     _split_into_tasks(out)
     out.specialize(all_midpoint == 1)
@@ -134,8 +143,8 @@ def _define_gradient(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
     first, second, offset_scale, all_midpoint, radius, inverse_channels = _inputs(dtype)
-    grad = parameter("grad", dtype, 5)
-    added = maps("added_first", "last", dtype), maps("added_second", "last", dtype)
+    grad = tensor_input("grad", dtype, 5)
+    added = maps_input("added_first", "channels_last", dtype), maps_input("added_second", "channels_last", dtype)
     with_context = hl.Param(hl.Int(32), "with_context")
     x, y, _, n = variables()
     kx, ky = hl.Var("kx"), hl.Var("ky")
@@ -144,7 +153,7 @@ def _define_gradient(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     region = [(0, width), (0, height), (0, side), (0, side), (0, batch)]
     padded = hl.BoundaryConditions.constant_exterior(grad, hl.cast(grad.type(), 0), region)
     values, halfway = hl.Func("values"), hl.Func("halfway")
-    values[x, y, kx, ky, n] = read(padded[x, y, kx, ky, n], dtype)
+    values[x, y, kx, ky, n] = to_float32(padded[x, y, kx, ky, n], dtype)
     transposed = _sample_halfway(values, (x, y, kx, ky, n), offset_scale[n], radius, -1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     sampled = hl.select(all_midpoint == 1, values[x, y, kx, ky, n], transposed)
@@ -178,12 +187,12 @@ def _define_gradient_of_frame(  # noqa: PLR0913 - the terms of one formula
     other_rows, total, out = _zero_padded(other, dtype), hl.Func(f"{name}_total"), hl.Func(name)
     r = hl.RDom([(0, 2 * radius + 1), (0, 2 * radius + 1)])
     u, v = sign * (r[0] - radius), sign * (r[1] - radius)
-    start = read(added[hl.min(x, width - 1), y, c, n], dtype)
+    start = to_float32(added[hl.min(x, width - 1), y, c, n], dtype)
     total[c, x, y, n] = hl.select(with_context == 1, start, 0.0)
     total[c, x, y, n] += halfway[x + u, y + v, r[0], r[1], n] * other_rows[x + 2 * u, c, y + 2 * v, n]
-    out[x, y, c, n] = write(total[c, x, y, n], dtype)
+    out[x, y, c, n] = from_float32(total[c, x, y, n], dtype)
 
-    whole_vectors(out)
+    require_whole_vectors(out)
     block, lane, group, pixel = hl.Var("block"), hl.Var("lane"), hl.Var("group"), hl.Var("pixel")
     out.split(c, block, lane, LANES).split(x, group, pixel, 4, hl.TailStrategy.GuardWithIf)
     out.reorder(lane, pixel, block, group, y, n).vectorize(lane)
@@ -198,18 +207,22 @@ def _define_concatenate(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     """Copy features and context into their channels of the result, in one pass."""
     import halide as hl
 
-    first, second, context = maps("first", "last", dtype), maps("second", "last", dtype), parameter("context", dtype, 4)
+    first, second, context = (
+        maps_input("first", "channels_last", dtype),
+        maps_input("second", "channels_last", dtype),
+        tensor_input("context", dtype, 4),
+    )
     x, y, c, n = variables()
     outs = []
     for given in (first, second, context):
         out = hl.Func(f"{given.name()}_out")
         out[x, y, c, n] = given[x, y, c, n]
         if given is context:
-            any_strides(out)
+            allow_any_strides(out)
             out.reorder(c, x, y, n)
             _split_into_tasks(out)
         else:
-            strips(out, "last")
+            schedule_strips(out, "channels_last")
         outs.append(out)
     return [first, second, context], outs
 
@@ -223,8 +236,8 @@ def _inputs(dtype: torch.dtype) -> tuple[Any, ...]:
     import halide as hl
 
     return (
-        maps("first", "last", dtype),
-        maps("second", "last", dtype),
+        maps_input("first", "channels_last", dtype),
+        maps_input("second", "channels_last", dtype),
         hl.ImageParam(hl.Float(32), 1, "offset_scale"),
         hl.Param(hl.Int(32), "all_midpoint"),
         hl.Param(hl.Int(32), "radius"),
@@ -243,7 +256,7 @@ def _zero_padded(features: Any, dtype: torch.dtype) -> Any:
         features, hl.cast(features.type(), 0), [*bounds, unlimited, unlimited]
     )
     padded = hl.Func(f"{features.name()}_padded")
-    padded[x, c, y, n] = read(inside[x, y, c, n], dtype)
+    padded[x, c, y, n] = to_float32(inside[x, y, c, n], dtype)
     return padded
 
 

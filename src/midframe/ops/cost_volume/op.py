@@ -20,7 +20,7 @@ from torch import Tensor
 from midframe.errors import SettingError
 from midframe.ops.cost_volume import reference
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
-from midframe.ops.halide.layouts import like, memory_format_of
+from midframe.ops.halide.layouts import memory_format_of, new_like
 
 _IN_TORCH = "shifted products, with a copy of the features for each displacement in memory"
 
@@ -62,12 +62,12 @@ def _gradient_features(
 @_cost_volume.register_fake
 def _(features: Tensor, time: Tensor, context: Tensor | None, radius: int, backend: str) -> Tensor:
     concatenated = 0 if context is None else 2 * features.shape[1] + context.shape[1]
-    return like(features[0::2], (2 * radius + 1) ** 2 + concatenated)
+    return new_like(features[0::2], (2 * radius + 1) ** 2 + concatenated)
 
 
 @_gradient_features.register_fake
 def _(grad_out: Tensor, features: Tensor, *_others: object) -> Tensor:
-    return like(features)
+    return new_like(features)
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 
 from midframe.ops.feature_normalisation.reference import EPSILON
-from midframe.ops.halide.compiler import compiled, read, write
-from midframe.ops.halide.layouts import LANES, maps, strips, variables
+from midframe.ops.halide.compiler import from_float32, load_pipeline, to_float32
+from midframe.ops.halide.layouts import LANES, maps_input, schedule_strips, variables
 
 
 def forward(features: Tensor, centre: Tensor) -> Tensor:
     """Return the normalised features, channels-last."""
     features = _channels_last(features)
     out = torch.empty_like(features, memory_format=torch.channels_last)
-    run = compiled(
+    run = load_pipeline(
         f"normalise_features_{_suffix(features)}", __file__, functools.partial(_define_forward, features.dtype)
     )
     run(features, centre.contiguous(), 1 / features.shape[1], out)
@@ -41,7 +41,7 @@ def gradients(grad_out: Tensor, features: Tensor, centre: Tensor) -> tuple[Tenso
     batch, channels, height, _ = features.shape
     grad_centre_of_rows = torch.empty((batch, height, channels))
     define = functools.partial(_define_gradients, features.dtype)
-    run = compiled(f"normalise_features_gradients_{_suffix(features)}", __file__, define)
+    run = load_pipeline(f"normalise_features_gradients_{_suffix(features)}", __file__, define)
     run(grad_out, features, centre.contiguous(), 1 / channels, grad_features, grad_centre_of_rows)
     return grad_features, grad_centre_of_rows.sum((0, 1))
 
@@ -67,9 +67,9 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     s, r = _magnitude_and_factor(pixel, centre_squares, inverse_channels)
     factors[x, y, n] = hl.Tuple([s * r, r])
     out = hl.Func("out")
-    value = read(features[x, y, c, n], dtype)
-    out[x, y, c, n] = write(factors[x, y, n][1] * value - factors[x, y, n][0] * centre[c], dtype)
-    row = strips(out, "last")
+    value = to_float32(features[x, y, c, n], dtype)
+    out[x, y, c, n] = from_float32(factors[x, y, n][1] * value - factors[x, y, n][0] * centre[c], dtype)
+    row = schedule_strips(out, "channels_last")
     factors.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
     pixel.schedule(out, row)
     return [features, centre, inverse_channels], [out]
@@ -79,7 +79,7 @@ def _define_gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
     features, centre, inverse_channels = _inputs(dtype)
-    grad = maps("grad", "last", dtype)
+    grad = maps_input("grad", "channels_last", dtype)
     x, y, c, n = variables()
     pixel, centre_squares = _pixel_sums(features, grad, centre, dtype)
     s, r = _magnitude_and_factor(pixel, centre_squares, inverse_channels)
@@ -90,13 +90,13 @@ def _define_gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     factors, grad_features = hl.Func("factors"), hl.Func("grad_features")
     factors[x, y, n] = hl.Tuple([r, grad_s * inverse_channels / s - k, k * s, s * r, s * k, s * s * k])
     factor = factors[x, y, n]
-    f, g = read(features[x, y, c, n], dtype), read(grad[x, y, c, n], dtype)
-    grad_features[x, y, c, n] = write(factor[0] * g + factor[1] * f + factor[2] * centre[c], dtype)
-    strips(grad_features, "last")
+    f, g = to_float32(features[x, y, c, n], dtype), to_float32(grad[x, y, c, n], dtype)
+    grad_features[x, y, c, n] = from_float32(factor[0] * g + factor[1] * f + factor[2] * centre[c], dtype)
+    schedule_strips(grad_features, "channels_last")
 
     column, total, grad_centre = hl.RDom([(0, features.dim(0).extent())]), hl.Func("total"), hl.Func("grad_centre")
     factor = factors[column.x, y, n]
-    f, g = read(features[column.x, y, c, n], dtype), read(grad[column.x, y, c, n], dtype)
+    f, g = to_float32(features[column.x, y, c, n], dtype), to_float32(grad[column.x, y, c, n], dtype)
     total[c, y, n] = 0.0
     total[c, y, n] += factor[4] * f - factor[3] * g - factor[5] * centre[c]
     grad_centre[c, y, n] = total[c, y, n]
@@ -117,7 +117,7 @@ def _inputs(dtype: torch.dtype) -> tuple[Any, Any, Any]:
 
     centre = hl.ImageParam(hl.Float(32), 1, "centre")
     _set_whole_vectors(centre.dim(0))
-    return maps("features", "last", dtype), centre, hl.Param(hl.Float(32), "inverse_channels")
+    return maps_input("features", "channels_last", dtype), centre, hl.Param(hl.Float(32), "inverse_channels")
 
 
 def _set_whole_vectors(dimension: Any) -> None:
@@ -160,10 +160,10 @@ def _pixel_sums(features: Any, grad: Any, centre: Any, dtype: torch.dtype) -> tu
     channels = features.dim(2).extent()
     blocks = hl.RDom([(0, channels // LANES)])
     channel = c + LANES * blocks.x
-    f, m = read(features[x, y, channel, n], dtype), centre[channel]
+    f, m = to_float32(features[x, y, channel, n], dtype), centre[channel]
     terms = [f * f, f * m]
     if grad is not None:
-        g = read(grad[x, y, channel, n], dtype)
+        g = to_float32(grad[x, y, channel, n], dtype)
         terms += [g * f, g * m]
     every, centre_squares = hl.RDom([(0, channels)]), hl.Func("centre_squares")
     centre_squares[()] = 0.0

@@ -19,7 +19,7 @@ from torch import Tensor
 from midframe.errors import SettingError
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
 from midframe.ops.feature_normalisation import reference
-from midframe.ops.halide.layouts import LANES, like, memory_format_of
+from midframe.ops.halide.layouts import LANES, memory_format_of, new_like
 
 _IN_TORCH = "some twenty passes over the features, some of which autograd keeps"
 
@@ -74,12 +74,12 @@ def _converted(result: Tensor, features: Tensor) -> Tensor:
 
 @_normalise_features.register_fake
 def _(features: Tensor, centre: Tensor, backend: str) -> Tensor:
-    return like(features)
+    return new_like(features)
 
 
 @_gradients.register_fake
 def _(grad_out: Tensor, features: Tensor, centre: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    return like(features), centre.new_empty(centre.shape)
+    return new_like(features), centre.new_empty(centre.shape)
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Compile a Halide pipeline at its first use, cache it for later processes, and call it on tensors.
 
-    run = compiled("scale", __file__, define)  # define() -> (arguments, outputs); not called if the pipeline is cached
-    run(image, 3, out)                         # a value for each argument, then a tensor for each output
+    run = load_pipeline("scale", __file__, define)  # define() -> (arguments, outputs), called if it is not cached
+    run(image, 3, out)                              # a value for each argument, then a tensor for each output
 
 If a C++ compiler is installed, the pipeline is linked to a shared object in the user's cache folder. The name of the
 file contains a hash of everything that the pipeline depends on (the source files, Halide's version, the processor) and
@@ -10,8 +10,8 @@ the same pipeline at once. Without a compiler, or if the folder cannot be used, 
 anew.
 
 The dimensions of a tensor are reversed in Halide: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is
-copied. bfloat16 and float16 are passed as 16-bit integers; `read` and `write` convert them without instructions that
-only some processors have.
+copied. bfloat16 and float16 are passed as 16-bit integers; `to_float32` and `from_float32` convert them without
+instructions that only some processors have.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _runs: dict[tuple[str, str], Run] = {}
 _lock = threading.Lock()
 
 
-def compiled(name: str, source: str, define: Define) -> Run:
+def load_pipeline(name: str, source: str, define: Define) -> Run:
     """Return a pipeline, which is loaded from the cache or compiled at the first call.
 
     name: a C identifier, different for each variant of the pipeline (types, unrolled sizes). source: the file that
@@ -69,7 +69,7 @@ def describe() -> str:
     return f"Halide {version('halide')}, {use}"
 
 
-def parameter(name: str, dtype: torch.dtype, dimensions: int) -> Any:
+def tensor_input(name: str, dtype: torch.dtype, dimensions: int) -> Any:
     """Return an input for tensors of this type, with any strides."""
     import halide as hl
 
@@ -78,7 +78,7 @@ def parameter(name: str, dtype: torch.dtype, dimensions: int) -> Any:
     return image
 
 
-def read(value: Any, dtype: torch.dtype) -> Any:
+def to_float32(value: Any, dtype: torch.dtype) -> Any:
     """Return a value read from a tensor of this type as float32."""
     import halide as hl
 
@@ -89,7 +89,7 @@ def read(value: Any, dtype: torch.dtype) -> Any:
     return hl.reinterpret(hl.Float(32), hl.cast(hl.UInt(32), value) << 16)
 
 
-def write(value: Any, dtype: torch.dtype) -> Any:
+def from_float32(value: Any, dtype: torch.dtype) -> Any:
     """Return a float32 value as it is written to a tensor of this type, rounded to nearest even."""
     import halide as hl
 
@@ -102,7 +102,7 @@ def write(value: Any, dtype: torch.dtype) -> Any:
     return hl.cast(hl.UInt(16), hl.select(hl.is_nan(value), hl.cast(hl.UInt(32), 0x7FC0), rounded))
 
 
-def new_maps(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def empty_in_huge_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return an empty tensor for large results, in huge pages if the system has them.
 
     With pages of 4 KiB, the page faults of kernel gradients take half as long as their arithmetic.

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
-from midframe.ops.halide.layouts import like, memory_format_of
+from midframe.ops.halide.layouts import memory_format_of, new_like
 from midframe.ops.separable import op_upsampled, reference
 from midframe.ops.taps import TapPattern, Variant
 
@@ -146,7 +146,7 @@ def _gradient_image(  # noqa: PLR0913 - as above
 def _(image: Tensor, *_others: object) -> tuple[Tensor, Tensor]:
     batch, _, height, width = image.shape
     working = torch.promote_types(image.dtype, torch.float32)
-    return like(image), image.new_empty((batch, 1, height, width), dtype=working)
+    return new_like(image), image.new_empty((batch, 1, height, width), dtype=working)
 
 
 @_gradient_kernels.register_fake
@@ -158,12 +158,12 @@ def _(
     horizontal: Tensor,
     *_others: object,
 ) -> tuple[Tensor, Tensor]:
-    return like(vertical), like(horizontal)
+    return new_like(vertical), new_like(horizontal)
 
 
 @_gradient_image.register_fake
 def _(grad_out: Tensor, *_others: object) -> Tensor:
-    return like(grad_out)
+    return new_like(grad_out)
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

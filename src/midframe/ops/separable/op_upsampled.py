@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from midframe.errors import SettingError
-from midframe.ops.halide.layouts import like, memory_format_of
+from midframe.ops.halide.layouts import memory_format_of, new_like
 from midframe.ops.taps import TapPattern
 
 MAX_TAPS = 9
@@ -58,7 +58,7 @@ def _gradient_image(grad_out: Tensor, vertical: Tensor, horizontal: Tensor, scal
 
 @convolve.register_fake
 def _(image: Tensor, *_others: object) -> Tensor:
-    return like(image)
+    return new_like(image)
 
 
 @_gradient_kernels.register_fake
@@ -70,7 +70,7 @@ def _(
 
 @_gradient_image.register_fake
 def _(grad_out: Tensor, *_others: object) -> Tensor:
-    return like(grad_out)
+    return new_like(grad_out)
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -12,22 +12,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.ops.halide.compiler import Run, compiled, read, write
-from midframe.ops.halide.layouts import LANES, ROWS, any_strides, like, maps, ready, strips, variables, whole_vectors
+from midframe.ops.halide.compiler import Run, from_float32, load_pipeline, to_float32
+from midframe.ops.halide.layouts import (
+    LANES,
+    ROWS,
+    Layout,
+    allow_any_strides,
+    maps_input,
+    new_like,
+    require_whole_vectors,
+    schedule_strips,
+    to_common_layout,
+    variables,
+)
 
 
 def forward(image: Tensor, flow: Tensor) -> Tensor:
     """Return the warped image in the type of the image."""
-    layout, image, dtype = ready(image)
-    out = like(image)
+    layout, image, dtype = to_common_layout(image)
+    out = new_like(image)
     _pipeline("forward", layout, image.dtype)(image, flow.contiguous(), _scale(image, flow), out)
     return out.to(dtype)
 
 
 def gradient_image(grad_out: Tensor, flow: Tensor) -> Tensor:
     """Return the gradient of the image: each pixel of `grad_out`, added to the four pixels that it was sampled from."""
-    layout, grad_out, dtype = ready(grad_out)
-    grad_image = like(grad_out)
+    layout, grad_out, dtype = to_common_layout(grad_out)
+    grad_image = new_like(grad_out)
     run = _pipeline("gradient_image", layout, grad_out.dtype)
     run(grad_out, flow.contiguous(), _scale(grad_out, flow), grad_image)
     return grad_image.to(dtype)
@@ -35,7 +46,7 @@ def gradient_image(grad_out: Tensor, flow: Tensor) -> Tensor:
 
 def gradient_flow(grad_out: Tensor, image: Tensor, flow: Tensor) -> Tensor:
     """Return the gradient of the flow, at the size of the flow."""
-    layout, grad_out, image, _ = ready(grad_out, image)
+    layout, grad_out, image, _ = to_common_layout(grad_out, image)
     size = image.shape[-2:]
     grad_flow = flow.new_empty((image.shape[0], 2, *size))
     run = _pipeline("gradient_flow", layout, image.dtype)
@@ -52,7 +63,7 @@ def _scale(image: Tensor, flow: Tensor) -> int:
     return image.shape[-1] // flow.shape[-1]
 
 
-def _pipeline(kind: str, layout: str, dtype: torch.dtype) -> Run:
+def _pipeline(kind: str, layout: Layout, dtype: torch.dtype) -> Run:
     """Return the compiled pipeline for images of this layout and type."""
     definitions = {
         "forward": _define_forward,
@@ -60,13 +71,13 @@ def _pipeline(kind: str, layout: str, dtype: torch.dtype) -> Run:
         "gradient_flow": _define_gradient_flow,
     }
     name = f"warp_{kind}_{layout}_{str(dtype).removeprefix('torch.')}"
-    return compiled(name, __file__, functools.partial(definitions[kind], layout, dtype))
+    return load_pipeline(name, __file__, functools.partial(definitions[kind], layout, dtype))
 
 
-def _define_forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_forward(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    image, (flow, scale) = maps("image", layout, dtype), _flow_inputs()
+    image, (flow, scale) = maps_input("image", layout, dtype), _flow_inputs()
     x, y, c, n = variables()
     positions = _SamplingPositions(flow, scale, image.dim(0).extent(), image.dim(1).extent())
     a, b = positions.weights(x, y, n)
@@ -74,16 +85,16 @@ def _define_forward(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[An
     upper = (1 - a) * corner(0, 0) + a * corner(1, 0)
     lower = (1 - a) * corner(0, 1) + a * corner(1, 1)
     out = hl.Func("out")
-    out[x, y, c, n] = write((1 - b) * upper + b * lower, dtype)
-    row = strips(out, layout)
+    out[x, y, c, n] = from_float32((1 - b) * upper + b * lower, dtype)
+    row = schedule_strips(out, layout)
     positions.schedule(out, row)
     return [image, flow, scale], [out]
 
 
-def _define_gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_gradient_image(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    grad, (flow, scale) = maps("grad", layout, dtype), _flow_inputs()
+    grad, (flow, scale) = maps_input("grad", layout, dtype), _flow_inputs()
     x, y, c, n = variables()
     width, height = grad.dim(0).extent(), grad.dim(1).extent()
     positions = _SamplingPositions(flow, scale, width, height)
@@ -96,17 +107,17 @@ def _define_gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], 
     weight = hl.select(r[0] == 0, 1 - a, a) * hl.select(r[1] == 0, 1 - b, b)
     total, out, task = hl.Func("total"), hl.Func("out"), hl.Var("task")
     total[x, y, c, n] = 0.0
-    total[target_x, target_y, c, n] += weight * read(grad[r[2], r[3], c, n], dtype)
-    out[x, y, c, n] = write(total[x, y, c, n], dtype)
-    if layout == "last":
+    total[target_x, target_y, c, n] += weight * to_float32(grad[r[2], r[3], c, n], dtype)
+    out[x, y, c, n] = from_float32(total[x, y, c, n], dtype)
+    if layout == "channels_last":
         block, lane = hl.Var("block"), hl.Var("lane")
-        whole_vectors(out)
+        require_whole_vectors(out)
         out.split(c, block, lane, LANES).reorder(lane, x, y, block, n).vectorize(lane)
         out.fuse(block, n, task).parallel(task)
         total.compute_at(out, task).reorder_storage(c, x, y, n).reorder(c, x, y).vectorize(c, LANES)
         total.update().reorder(c, r[0], r[1], r[2], r[3]).vectorize(c, LANES).unroll(r[0]).unroll(r[1])
     else:
-        any_strides(out)
+        allow_any_strides(out)
         out.fuse(c, n, task).parallel(task)
         total.compute_at(out, task).vectorize(x, LANES, hl.TailStrategy.RoundUp)
         total.update().unroll(r[0]).unroll(r[1])
@@ -114,11 +125,11 @@ def _define_gradient_image(layout: str, dtype: torch.dtype) -> tuple[list[Any], 
     return [grad, flow, scale], [out]
 
 
-def _define_gradient_flow(layout: str, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+def _define_gradient_flow(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     import halide as hl
 
-    image, (flow, scale) = maps("image", layout, dtype), _flow_inputs()
-    grad = maps("grad", layout, dtype)
+    image, (flow, scale) = maps_input("image", layout, dtype), _flow_inputs()
+    grad = maps_input("grad", layout, dtype)
     x, y, c, n = variables()
     positions = _SamplingPositions(flow, scale, image.dim(0).extent(), image.dim(1).extent())
     a, b = positions.weights(x, y, n)
@@ -126,12 +137,12 @@ def _define_gradient_flow(layout: str, dtype: torch.dtype) -> tuple[list[Any], l
     def products(channel: Any) -> tuple[Any, Any]:
         """Return the gradient of the result times the slopes of the image along x and y, in one channel."""
         corner = _corner_reader(image, positions, channel, dtype)
-        g = read(grad[x, y, channel, n], dtype)
+        g = to_float32(grad[x, y, channel, n], dtype)
         slope_x = (1 - b) * (corner(1, 0) - corner(0, 0)) + b * (corner(1, 1) - corner(0, 1))
         slope_y = (1 - a) * (corner(0, 1) - corner(0, 0)) + a * (corner(1, 1) - corner(1, 0))
         return g * slope_x, g * slope_y
 
-    sum_over_channels = _sum_in_vectors if layout == "last" else _sum_in_planes
+    sum_over_channels = _sum_in_vectors if layout == "channels_last" else _sum_in_planes
     is_interior = hl.select(c == 0, *positions.interior(x, y, n)) > 0
     out, row = sum_over_channels(products, image.dim(2).extent(), is_interior)
     positions.schedule(out, row)
@@ -267,6 +278,6 @@ def _corner_reader(image: Any, positions: _SamplingPositions, channel: Any, dtyp
 
     def corner(right: int, down: int) -> Any:
         column, row = hl.clamp(left + right, 0, width - 1), hl.clamp(top + down, 0, height - 1)
-        return read(image[column, row, channel, n], dtype)
+        return to_float32(image[column, row, channel, n], dtype)
 
     return corner

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from midframe.errors import SettingError
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
-from midframe.ops.halide.layouts import like, memory_format_of
+from midframe.ops.halide.layouts import memory_format_of, new_like
 from midframe.ops.warp import pytorch, reference
 
 BACKENDS = BackendTable(
@@ -62,12 +62,12 @@ def _gradient_flow(grad_out: Tensor, image: Tensor, flow: Tensor, backend: str) 
 
 @_warp.register_fake
 def _(image: Tensor, flow: Tensor, backend: str) -> Tensor:
-    return like(image)
+    return new_like(image)
 
 
 @_gradient_image.register_fake
 def _(grad_out: Tensor, flow: Tensor, backend: str) -> Tensor:
-    return like(grad_out)
+    return new_like(grad_out)
 
 
 @_gradient_flow.register_fake

@@ -1,1 +1,1 @@
-"""The training loop and what it needs."""
+"""The training loop: set-up, models, losses, steps, validation, checkpoints and the run folder."""

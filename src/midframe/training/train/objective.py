@@ -29,7 +29,7 @@ def predict(
 ) -> tuple[Tensor, GuidedOutput | None]:
     """Predict the target frames `[B, 3, S, S]`, in 0..255; also return the output at every level if the network has it.
 
-    coarse_iterations: of the coarsest decoder of `guided`; None lets the frame size decide.
+    coarse_iterations: how often the coarsest decoder of `guided` runs; None chooses by frame size.
     """
     first, second = batch.first / 255, batch.second / 255
     if isinstance(network, Guided):
@@ -68,8 +68,8 @@ def frame_losses(
 def flow_losses(output: GuidedOutput, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     """Return the unweighted losses of the optical flow, for every loss whose weight is non-zero.
 
-    Each loss is the sum over the levels. Levels larger than the samples (of padded frames) and those coarser are left
-    out, because their pixels do not coincide with the target's.
+    Each loss is the sum over the levels, from the finest to the coarsest. If the network padded the frames for some
+    level, that level and the coarser ones are left out, because their pixels do not coincide with the target's.
     """
     names = [name for name, loss in LOSSES.items() if loss.input is LossInput.FLOW_LEVEL and config.weights[name]]
     totals = dict.fromkeys(names, batch.first.new_zeros(()))
@@ -103,7 +103,7 @@ def total_loss(values: dict[str, Tensor], config: LossConfig, progress: float) -
 
 @dataclass(frozen=True)
 class FlowLevel:
-    """The flow of one level of `guided` and what it is compared with, all at that level's resolution h x w."""
+    """The flow of one level of `guided` and its references, all at that level's resolution h x w."""
 
     frames: Tensor
     """The first and second frames, downsampled, `[B, 6, h, w]`, 0..255."""
@@ -114,7 +114,8 @@ class FlowLevel:
     visibility: Tensor
     """Weight of the first frame in the blend, 0..1, `[B, 1, h, w]`."""
     end_point_error: Tensor
-    """Distance of both flows from the batch's, their mean, `[B, 1, h, w]`, in pixels of the full resolution."""
+    """Distance between the estimated flow and the batch's flow, mean of both directions, `[B, 1, h, w]`, in pixels of
+    the full resolution."""
     exact_confidence: Tensor
     """Confidence of the batch's flow if it is exact, else 0, `[B, 1, h, w]`."""
     teacher_confidence: Tensor

@@ -47,7 +47,7 @@ class Datasets:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run is going to do, before anything is read, built or written."""
+    """What a run is going to do; made before data are read and models are built."""
 
     config: TrainingConfig
     """The settings, with the budget that overrides theirs."""
@@ -96,7 +96,7 @@ def plan_run(config: TrainingConfig | None, folder: Path, budget: Budget, world:
     """
     path = folder / run_folder.CHECKPOINT
     if config is not None:
-        if world.any(path.exists()):  # an exchange, so that no process looks after the main one has written the file
+        if world.any(path.exists()):  # also makes the main process wait with writing until all have looked
             raise OutputError(f"{folder} holds a run; --resume goes on with it, or name another folder")
         config = _apply_budget(config, budget)
         return RunPlan(config, TrainingState(total_samples=None if config.minutes else config.samples), None)

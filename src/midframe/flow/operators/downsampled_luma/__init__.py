@@ -23,4 +23,4 @@ def downsampled_luma(frames: Tensor, *, backend: str = "auto") -> Tensor:
         raise SettingError(f"downsampled_luma takes floats [N, 3, H, W]; got {frames.dtype} {list(frames.shape)}")
     if min(frames.shape[-2:]) < 2 or not len(frames):
         raise SettingError(f"downsampled_luma takes one or more frames of at least 2x2; got {list(frames.shape)}")
-    return op.run(frames.to(working_type(frames)), backend)
+    return op.run(frames.to(working_type(frames)), backend=backend)

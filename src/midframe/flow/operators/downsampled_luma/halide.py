@@ -9,7 +9,7 @@ from torch import Tensor
 
 from midframe.flow.operators.downsampled_luma.reference import LUMA_WEIGHTS
 from midframe.flow.operators.halide.schedules import schedule_output, sum_of
-from midframe.ops.halide.compiler import compiled
+from midframe.ops.halide.compiler import load_pipeline
 from midframe.ops.halide.layouts import variables
 
 
@@ -17,7 +17,7 @@ def forward(frames: Tensor) -> Tensor:
     frames = frames if frames.stride(3) == 1 else frames.contiguous()
     batch, _, height, width = frames.shape
     out = torch.empty((batch, 1, height // 2, width // 2))
-    compiled("downsampled_luma", __file__, _define)(frames, *LUMA_WEIGHTS, out[:, 0])
+    load_pipeline("downsampled_luma", __file__, _define)(frames, *LUMA_WEIGHTS, out[:, 0])
     return out
 
 

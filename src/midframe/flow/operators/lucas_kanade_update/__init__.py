@@ -25,4 +25,4 @@ def lucas_kanade_update(frames: Tensor, flow: Tensor, time: Tensor, *, backend: 
     Source: Lucas and Kanade, IJCAI 1981.
     """
     frames, flow, time = check_frames_flow_time("lucas_kanade_update", frames, flow, time)
-    return op.run(frames, flow, time, backend)
+    return op.run(frames, flow, time, backend=backend)

@@ -13,14 +13,14 @@ from midframe.flow.operators.halide.schedules import clamp_column, schedule_outp
 from midframe.flow.operators.halide.warping import frame_flow_time_inputs, frames_by_position, warped_pixel
 from midframe.flow.operators.lucas_kanade_update.reference import ABSOLUTE_DAMPING, MAX_UPDATE, RELATIVE_DAMPING
 from midframe.flow.operators.reference import ROBUST_SCALE, WINDOW_RADIUS
-from midframe.ops.halide.compiler import compiled
+from midframe.ops.halide.compiler import load_pipeline
 from midframe.ops.halide.layouts import variables
 
 
 def forward(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
     out = torch.empty(flow.shape)
     define = functools.partial(_define, WINDOW_RADIUS)
-    run = compiled(f"lucas_kanade_update_{WINDOW_RADIUS}", __file__, define)
+    run = load_pipeline(f"lucas_kanade_update_{WINDOW_RADIUS}", __file__, define)
     parameters = ROBUST_SCALE, RELATIVE_DAMPING, ABSOLUTE_DAMPING, MAX_UPDATE
     run(frames_by_position(frames), flow.contiguous(), time.contiguous(), *parameters, out)
     return out

@@ -18,4 +18,4 @@ def median_filter(flow: Tensor, *, backend: str = "auto") -> Tensor:
     """
     if flow.dim() != 4 or 0 in flow.shape or not flow.is_floating_point():
         raise SettingError(f"median_filter takes floats [B, C, H, W]; got {flow.dtype} {list(flow.shape)}")
-    return op.run(flow.to(working_type(flow)), backend)
+    return op.run(flow.to(working_type(flow)), backend=backend)

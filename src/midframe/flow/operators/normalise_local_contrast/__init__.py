@@ -24,4 +24,4 @@ def normalise_local_contrast(frames: Tensor, *, backend: str = "auto") -> Tensor
     if frames.dim() != 4 or frames.shape[1] != 1 or 0 in frames.shape or not frames.is_floating_point():
         found = f"{frames.dtype} {list(frames.shape)}"
         raise SettingError(f"normalise_local_contrast takes floats [N, 1, H, W]; got {found}")
-    return op.run(frames.to(working_type(frames)), backend)
+    return op.run(frames.to(working_type(frames)), backend=backend)

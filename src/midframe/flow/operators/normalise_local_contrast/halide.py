@@ -11,7 +11,7 @@ from torch import Tensor
 from midframe.flow.operators.halide.box_filter import BoxFilterTwice, repeat_border_columns
 from midframe.flow.operators.halide.schedules import clamp_column, schedule_output, split_into_tasks, vectorise
 from midframe.flow.operators.normalise_local_contrast.reference import CONTRAST_RADIUS, NOISE_VARIANCE
-from midframe.ops.halide.compiler import compiled
+from midframe.ops.halide.compiler import load_pipeline
 from midframe.ops.halide.layouts import variables
 
 
@@ -19,7 +19,7 @@ def forward(frames: Tensor) -> Tensor:
     frames = frames.contiguous()
     out = torch.empty_like(frames)
     define = functools.partial(_define, CONTRAST_RADIUS)
-    run = compiled(f"normalise_local_contrast_{CONTRAST_RADIUS}", __file__, define)
+    run = load_pipeline(f"normalise_local_contrast_{CONTRAST_RADIUS}", __file__, define)
     run(frames[:, 0], NOISE_VARIANCE, out[:, 0])
     return out
 

@@ -23,4 +23,4 @@ def propagate_flow(frames: Tensor, flow: Tensor, time: Tensor, *, backend: str =
     Source: Barnes et al., PatchMatch, SIGGRAPH 2009; here all pixels are updated in parallel.
     """
     frames, flow, time = check_frames_flow_time("propagate_flow", frames, flow, time)
-    return op.run(frames, flow, time, backend)
+    return op.run(frames, flow, time, backend=backend)

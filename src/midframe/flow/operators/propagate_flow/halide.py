@@ -20,14 +20,14 @@ from midframe.flow.operators.halide.schedules import (
 from midframe.flow.operators.halide.warping import frame_flow_time_inputs, frames_by_position, warped_pixel
 from midframe.flow.operators.propagate_flow.reference import NEIGHBOUR_OFFSETS, NEIGHBOUR_PENALTY
 from midframe.flow.operators.reference import ROBUST_SCALE, WINDOW_RADIUS
-from midframe.ops.halide.compiler import compiled
+from midframe.ops.halide.compiler import load_pipeline
 from midframe.ops.halide.layouts import LANES, variables
 
 
 def forward(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
     out = torch.empty(flow.shape)
     name = "_".join(map(str, ("propagate_flow", WINDOW_RADIUS, *NEIGHBOUR_OFFSETS)))
-    run = compiled(name, __file__, functools.partial(_define, WINDOW_RADIUS, NEIGHBOUR_OFFSETS))
+    run = load_pipeline(name, __file__, functools.partial(_define, WINDOW_RADIUS, NEIGHBOUR_OFFSETS))
     run(frames_by_position(frames), flow.contiguous(), time.contiguous(), ROBUST_SCALE, NEIGHBOUR_PENALTY, out)
     return out
 

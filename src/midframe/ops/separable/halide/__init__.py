@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.ops.halide.compiler import Run, compiled, new_maps
+from midframe.ops.halide.compiler import Run, empty_in_huge_pages, load_pipeline
 from midframe.ops.separable.halide import composite, dense, upsampled
 from midframe.ops.separable.halide.dense import MIN_WIDTH
 from midframe.ops.separable.pytorch import fold_border
@@ -68,7 +68,7 @@ def gradient_kernels(
         grad = torch.cat([grad, grad_sum], 1)
         return _gradient_kernels_composite(grad, _append_ones(image32), vertical, horizontal, taps, replicate)
     grad, grad_sum, vertical, horizontal = map(_pad_to_min_width, (grad, grad_sum, vertical, horizontal))
-    grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
+    grad_vertical, grad_horizontal = (empty_in_huge_pages(vertical.shape, vertical.dtype) for _ in range(2))
     settings = int(replicate), torch.get_num_threads()
     for b in range(len(image)):
         for group in _channel_groups(image.shape[1]):
@@ -89,7 +89,7 @@ def _gradient_kernels_composite(
     grad: Tensor, image32: Tensor, vertical: Tensor, horizontal: Tensor, taps: TapPattern, replicate: bool
 ) -> tuple[Tensor, Tensor]:
     run = _composite("gradient_kernels", vertical.dtype)
-    grad_vertical, grad_horizontal = (new_maps(vertical.shape, vertical.dtype) for _ in range(2))
+    grad_vertical, grad_horizontal = (empty_in_huge_pages(vertical.shape, vertical.dtype) for _ in range(2))
     settings = _tap_list(taps), taps.reach, int(replicate), torch.get_num_threads()
     for b in range(len(image32)):
         run(image32[b], vertical[b], horizontal[b], grad[b], *settings, grad_vertical[b], grad_horizontal[b])
@@ -152,13 +152,13 @@ def _dense(which: str, kernels: torch.dtype, channels: int) -> Run:
     """Return a pipeline of `dense.py` for kernel maps of this type: `which` is the name of the function there."""
     define: Callable[[torch.dtype, int], dense.Definition] = getattr(dense, which)
     name = f"separable_{which}_{_SHORT_NAMES[kernels]}_{channels}"
-    return compiled(name, dense.__file__, lambda: define(kernels, channels))
+    return load_pipeline(name, dense.__file__, lambda: define(kernels, channels))
 
 
 def _composite(which: str, kernels: torch.dtype) -> Run:
     """Return a pipeline of `composite.py` for kernel maps of this type."""
     define: Callable[[torch.dtype], dense.Definition] = getattr(composite, which)
-    return compiled(f"composite_{which}_{_SHORT_NAMES[kernels]}", composite.__file__, lambda: define(kernels))
+    return load_pipeline(f"composite_{which}_{_SHORT_NAMES[kernels]}", composite.__file__, lambda: define(kernels))
 
 
 def _upsampled(which: str, kernels: Tensor, channels: int, scale: int) -> Run:
@@ -166,7 +166,7 @@ def _upsampled(which: str, kernels: Tensor, channels: int, scale: int) -> Run:
     define = getattr(upsampled, which)
     taps, dtype = kernels.shape[1], kernels.dtype
     name = f"separable_upsampled_{which}_{_SHORT_NAMES[dtype]}_{channels}_{taps}_{scale}"
-    return compiled(name, upsampled.__file__, lambda: define(dtype, channels, taps, scale))
+    return load_pipeline(name, upsampled.__file__, lambda: define(dtype, channels, taps, scale))
 
 
 _SHORT_NAMES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide.compiler import parameter, read, write
+from midframe.ops.halide.compiler import from_float32, tensor_input, to_float32
 from midframe.ops.separable.halide.dense import Definition
 
 
@@ -39,7 +39,7 @@ def gradient_kernels(kernels: torch.dtype) -> Definition:
 
     p = _Pipeline(kernels)
     x, y, i = p.x, p.y, hl.Var("i")
-    grad_out = parameter("grad_out", torch.float32, 3)
+    grad_out = tensor_input("grad_out", torch.float32, 3)
     channel = hl.RDom([(0, grad_out.dim(2).extent())])
     g, weight, v_part, h_part, out = (hl.Func(name) for name in ("g", "weight", "v_part", "h_part", "out"))
     tap = hl.Var("tap")
@@ -50,7 +50,7 @@ def gradient_kernels(kernels: torch.dtype) -> Definition:
     v_part[x, y, p.i] += weight[x, y, p.tap] * p.h[x, y, p.j]
     h_part[x, y, i] = 0.0
     h_part[x, y, p.j] += weight[x, y, p.tap] * p.v[x, y, p.i]
-    out[x, y, i] = (write(v_part[x, y, i], kernels), write(h_part[x, y, i], kernels))
+    out[x, y, i] = (from_float32(v_part[x, y, i], kernels), from_float32(h_part[x, y, i], kernels))
 
     p.schedule_output(out, p.height)
     out.reorder(p.xi, i, p.xo, y, p.strip)
@@ -71,15 +71,15 @@ def gradient_image(kernels: torch.dtype) -> Definition:
 
     p = _Pipeline(kernels)
     x, y, c = p.x, p.y, p.c
-    grad_out = parameter("grad_out", torch.float32, 3)
+    grad_out = tensor_input("grad_out", torch.float32, 3)
     width, height = p.vertical.dim(0).extent(), p.height
     # The output pixels that read a pixel of the padded image lie within a square of twice the reach around it.
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     column, row = hl.clamp(hl.likely(x), 0, width - 1), hl.clamp(y, 0, height - 1)
     g, v, h, total, out = (hl.Func(name) for name in ("g", "v", "h", "total", "out"))
     g[x, y, c] = hl.select(inside, grad_out[column, row, c], 0.0)
-    v[x, y, c] = read(p.vertical[column, row, c], kernels)
-    h[x, y, c] = read(p.horizontal[column, row, c], kernels)
+    v[x, y, c] = to_float32(p.vertical[column, row, c], kernels)
+    h[x, y, c] = to_float32(p.horizontal[column, row, c], kernels)
     reader_x, reader_y = x - p.reach - p.taps[3, p.tap], y - p.reach - p.taps[2, p.tap]
     reader_x, reader_y = hl.clamp(reader_x, x - 2 * p.reach, x), hl.clamp(reader_y, y - 2 * p.reach, y)
     total[x, y, c] = 0.0
@@ -108,8 +108,8 @@ class _Pipeline:
         self.lanes = hl.get_host_target().natural_vector_size(hl.Float(32))
         self.x, self.y, self.c = hl.Var("x"), hl.Var("y"), hl.Var("c")
         self.xi, self.xo, self.strip = hl.Var("xi"), hl.Var("xo"), hl.Var("strip")
-        self.image = parameter("image", torch.float32, 3)
-        self.vertical, self.horizontal = parameter("vertical", kernels, 3), parameter("horizontal", kernels, 3)
+        self.image = tensor_input("image", torch.float32, 3)
+        self.vertical, self.horizontal = tensor_input("vertical", kernels, 3), tensor_input("horizontal", kernels, 3)
         self.taps, self.reach = hl.ImageParam(hl.Int(32), 2, "taps"), hl.Param(hl.Int(32), "reach")
         self.replicate, self.threads = hl.Param(hl.Int(32), "replicate"), hl.Param(hl.Int(32), "threads")
         self.width, self.height = self.vertical.dim(0).extent(), self.vertical.dim(1).extent()
@@ -123,8 +123,8 @@ class _Pipeline:
         column, row = hl.clamp(hl.likely(x), 0, self.width - 1), hl.clamp(y, 0, self.height - 1)
         self.padded, self.v, self.h = hl.Func("padded"), hl.Func("v"), hl.Func("h")
         self.padded[x, y, c] = hl.select((self.replicate != 0) | inside, self.image[column, row, c], 0.0)
-        self.v[x, y, c] = read(self.vertical[hl.min(x, self.width - 1), y, c], kernels)
-        self.h[x, y, c] = read(self.horizontal[hl.min(x, self.width - 1), y, c], kernels)
+        self.v[x, y, c] = to_float32(self.vertical[hl.min(x, self.width - 1), y, c], kernels)
+        self.h[x, y, c] = to_float32(self.horizontal[hl.min(x, self.width - 1), y, c], kernels)
 
     def pixel(self, x: Any, y: Any, c: Any, tap: Any) -> Any:
         """Return the pixel of the image that a tap of the output pixel (x, y) reads."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide.compiler import parameter, read, write
+from midframe.ops.halide.compiler import from_float32, tensor_input, to_float32
 
 Definition = tuple[list[Any], list[Any]]
 """The arguments and the output functions of a pipeline."""
@@ -84,8 +84,8 @@ class _KernelGradients:
         p = self.pipeline = _Pipeline(kernels)
         x, y, c, yi, yo, r, i = p.x, p.y, p.c, p.yi, p.yo, p.r, hl.Var("i")
         self.i = i
-        self.grad_out = parameter("grad_out", torch.float32, 3)
-        self.grad_sum = parameter("grad_weight_sum", torch.float32, 2)
+        self.grad_out = tensor_input("grad_out", torch.float32, 3)
+        self.grad_sum = tensor_input("grad_weight_sum", torch.float32, 2)
         row = hl.min(yo * p.rows + yi, p.height - 1)
         self.g, self.gs = hl.Func("g"), hl.Func("gs")
         self.g[x, yi, c, yo] = self.grad_out[x, row, c]
@@ -114,7 +114,7 @@ class _KernelGradients:
         self.out = hl.Func("out")
         yi_, yo_ = y % p.rows, y // p.rows
         v_gradient, h_gradient = self.v_part[x, yi_, yo_, i + yi_], self.h_part[x, yi_, yo_, i]
-        self.out[x, y, i] = (write(v_gradient, kernels), write(h_gradient, kernels))
+        self.out[x, y, i] = (from_float32(v_gradient, kernels), from_float32(h_gradient, kernels))
 
     def schedule(self) -> None:
         import halide as hl
@@ -153,7 +153,7 @@ def gradient_image(kernels: torch.dtype, channels: int) -> Definition:
     p = _Pipeline(kernels)
     x, y, c, yi, yo, r, j = p.x, p.y, p.c, p.yi, p.yo, p.r, hl.Var("j")
     across, above = hl.RDom([(0, p.taps)]), hl.RDom([(0, p.band)])
-    grad_out = parameter("grad_out", torch.float32, 3)
+    grad_out = tensor_input("grad_out", torch.float32, 3)
 
     source = yo * p.rows + r - (p.taps - 1)
     width = p.horizontal.dim(0).extent()
@@ -161,9 +161,9 @@ def gradient_image(kernels: torch.dtype, channels: int) -> Definition:
     inside = (x >= 0) & (x < width) & (source >= 0) & (source < p.height)
     g, v, h = hl.Func("g"), hl.Func("v"), hl.Func("h")
     g[x, c, yo, r] = hl.select(inside, grad_out[column, row, c], 0.0)
-    h[x, j, yo, r] = read(p.horizontal[hl.clamp(hl.likely(x - j), 0, width - 1), row, j], kernels)
+    h[x, j, yo, r] = to_float32(p.horizontal[hl.clamp(hl.likely(x - j), 0, width - 1), row, j], kernels)
     i = yi + p.taps - 1 - r
-    value = read(p.vertical[column, row, hl.clamp(i, 0, p.taps - 1)], kernels)
+    value = to_float32(p.vertical[column, row, hl.clamp(i, 0, p.taps - 1)], kernels)
     v[x, yi, yo, r] = hl.select((i >= 0) & (i < p.taps), value, 0.0)
 
     part, total, out = hl.Func("part"), hl.Func("total"), hl.Func("out")
@@ -215,8 +215,8 @@ class _Pipeline:
         self.rows = 6 if self.lanes >= 16 else 4
         self.x, self.y, self.c, self.yi, self.yo, self.r = (hl.Var(name) for name in ("x", "y", "c", "yi", "yo", "r"))
         self.xi, self.xo, self.strip = hl.Var("xi"), hl.Var("xo"), hl.Var("strip")
-        self.image = parameter("image", torch.float32, 3)
-        self.vertical, self.horizontal = parameter("vertical", kernels, 3), parameter("horizontal", kernels, 3)
+        self.image = tensor_input("image", torch.float32, 3)
+        self.vertical, self.horizontal = tensor_input("vertical", kernels, 3), tensor_input("horizontal", kernels, 3)
         self.replicate, self.threads = hl.Param(hl.Int(32), "replicate"), hl.Param(hl.Int(32), "threads")
         self.width, self.height = self.image.dim(0).extent(), self.vertical.dim(1).extent()
         self.taps = self.vertical.dim(2).extent()
@@ -237,9 +237,9 @@ class _Pipeline:
         self.padded[x, y, c] = hl.select(valid, self.image[column, row, c], 0.0)
 
         row = hl.min(yo * self.rows + yi, self.height - 1)
-        self.h[x, yi, yo, r] = read(self.horizontal[x, row, r], kernels)
+        self.h[x, yi, yo, r] = to_float32(self.horizontal[x, row, r], kernels)
         i = r - yi
-        value = read(self.vertical[x, row, hl.clamp(i, 0, self.taps - 1)], kernels)
+        value = to_float32(self.vertical[x, row, hl.clamp(i, 0, self.taps - 1)], kernels)
         self.v_band[x, yi, yo, r] = hl.select((i >= 0) & (i < self.taps), value, 0.0)
 
     def _define_weight_sums(self) -> None:

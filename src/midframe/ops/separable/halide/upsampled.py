@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide.compiler import read, write
+from midframe.ops.halide.compiler import from_float32, to_float32
 from midframe.ops.separable.halide.dense import Definition, add_terms
 
 LANES = 16
@@ -103,7 +103,7 @@ class _KernelGradients:
             [weight[offset] * rows[X + offset // scale, offset % scale, i, Y, n][k] for offset in reach]
             for k in range(2)
         ]
-        self.out[X, Y, i, n] = hl.Tuple([write(add_terms(column), kernels) for column in columns])
+        self.out[X, Y, i, n] = hl.Tuple([from_float32(add_terms(column), kernels) for column in columns])
         self.Y = Y
 
     def schedule(self) -> None:
@@ -215,7 +215,7 @@ class _Pipeline:
         above, b = self._neighbour(row_phase)
         i, n, inside = self.i, self.n, hl.RDom([(0, self.width)]).x
         self.inside[rows.name()] = inside
-        near = [read(maps[inside, hl.clamp(y + above + k, 0, self.height - 1), i, n], kernels) for k in (0, 1)]
+        near = [to_float32(maps[inside, hl.clamp(y + above + k, 0, self.height - 1), i, n], kernels) for k in (0, 1)]
         rows[self.X, i, self.y, n] = hl.undef(hl.Float(32))
         rows[inside, i, self.y, n] = (1 - b) * near[0] + b * near[1]
         # Only one column beyond the edge is interpolated with. The others are multiplied by gradients that are zero,
