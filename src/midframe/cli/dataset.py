@@ -22,57 +22,55 @@ DEFAULTS = DatasetSettings()
 """The settings that hold for options that are not given."""
 
 app = typer.Typer(
-    name="dataset", help="Make and look at data sets to train with.", no_args_is_help=True, rich_markup_mode=None
+    name="dataset", help="Build and preview data sets for training.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
 @app.command()
 def build(
     films: Annotated[list[str], typer.Argument(metavar="FILMS...", help="Films, and folders of films.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set; an unfinished one goes on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set; an unfinished build is continued.")],
     window: Annotated[int, typer.Option(help="Frames of a sample: 3, 5 or 7.")] = DEFAULTS.window,
-    clips: Annotated[
-        int, typer.Option(help="Clips of a film, evenly spaced (fewer where it is short).")
-    ] = DEFAULTS.clips,
-    seconds: Annotated[str, typer.Option(help="Length of a clip.")] = str(DEFAULTS.seconds),
+    clips: Annotated[int, typer.Option(help="Clips of a film, evenly spaced (fewer if it is short).")] = DEFAULTS.clips,
+    seconds: Annotated[str, typer.Option(help="Length of a clip in seconds.")] = str(DEFAULTS.seconds),
     size: Annotated[str, typer.Option(help="Larger frames are scaled down to fit: LONGxSHORT.")] = "1280x720",
     least_lines: Annotated[
         int, typer.Option(help="Films with a smaller short side are skipped.")
     ] = DEFAULTS.least_lines,
     least_difference: Annotated[
-        float, typer.Option(help="Least mean squared difference of two frames; below it they are still.")
+        float, typer.Option(help="Smallest mean squared difference of neighbouring frames; below it they are still.")
     ] = DEFAULTS.least_difference,
     most_difference: Annotated[
-        float, typer.Option(help="Most mean squared difference; above it there is a cut.")
+        float, typer.Option(help="Largest mean squared difference of neighbouring frames; above it is a cut.")
     ] = DEFAULTS.most_difference,
     most_distance: Annotated[
-        float, typer.Option(help="Most distance by the cut detector; above it there is a cut.")
+        float, typer.Option(help="Largest distance of neighbouring frames by the cut detector; above it is a cut.")
     ] = DEFAULTS.most_distance,
     least_step: Annotated[
-        float, typer.Option(help="Least difference as a share of the window's largest.")
+        float, typer.Option(help="Smallest difference as a fraction of the window's largest.")
     ] = DEFAULTS.least_step,
     least_deviation: Annotated[
-        float, typer.Option(help="Least mean standard deviation of a frame; below it is flat.")
+        float, typer.Option(help="Smallest standard deviation of a frame; below it the frame is flat.")
     ] = DEFAULTS.least_deviation,
     most_jitter: Annotated[
-        float, typer.Option(help="Share by which times may differ from even ones.")
+        float, typer.Option(help="Fraction by which a time step may differ from the mean step.")
     ] = DEFAULTS.most_jitter,
     jpeg: Annotated[int, typer.Option(help="Quality of the stored frames, 1 to 100.")] = DEFAULTS.jpeg or 100,
-    png: Annotated[bool, typer.Option("--png", help="Store them without loss instead.")] = False,
-    shard_megabytes: Annotated[int, typer.Option(help="Largest size of a shard.")] = DEFAULTS.shard_megabytes,
+    png: Annotated[bool, typer.Option("--png", help="Store the frames as PNG, without loss.")] = False,
+    shard_megabytes: Annotated[int, typer.Option(help="Largest size of a shard in MB.")] = DEFAULTS.shard_megabytes,
     validation_fraction: Annotated[
-        float, typer.Option("--held", help="Share of the films held back from training, for validation.")
+        float, typer.Option("--held", help="Fraction of the films for the validation split.")
     ] = DEFAULTS.validation_fraction,
     validation_films: Annotated[
         list[str] | None,
-        typer.Option("--held-films", help="Hold back the films of this name (a pattern) instead; may be repeated."),
+        typer.Option("--held-films", help="Films of the validation split by a name pattern, instead; may be repeated."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Decides which films are held back, and the order in the shards.")
+        int, typer.Option(help="Decides the validation films and the order in the shards.")
     ] = DEFAULTS.seed,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out films by a pattern; may be repeated.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; one a core unless told otherwise.")] = None,
-    ray: Annotated[str | None, typer.Option(help="Do the work on the Ray cluster at this address (or: local).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one for each core.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Run on the Ray cluster at this address (or: local).")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output at the end.")] = False,
     json_file: Annotated[Path | None, typer.Option(help="The same object to a file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
@@ -126,12 +124,12 @@ def build(
 
 @app.command()
 def preview(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that was built.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The picture that is drawn: a .png.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture file to draw, .png.")],
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
-    batches: Annotated[int, typer.Option(help="How many batches are drawn.")] = 2,
-    augmentation: Annotated[str, typer.Option(help="Whose: paper, repository or guided.")] = "paper",
-    seed: Annotated[int, typer.Option(help="Decides how the samples are augmented.")] = 0,
+    batches: Annotated[int, typer.Option(help="Number of batches to draw.")] = 2,
+    augmentation: Annotated[str, typer.Option(help="Preset: paper, repository or guided.")] = "paper",
+    seed: Annotated[int, typer.Option(help="Seed of the augmentation.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
