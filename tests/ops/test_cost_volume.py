@@ -11,11 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from closeness import TOLERANCE, assert_close_in_norm
 from midframe.errors import DeviceError, SettingError
 from midframe.ops import cost_volume
-
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-"""Norm of the error relative to the norm of the expected result, by the features' type."""
 
 
 def channels_last(features: Tensor) -> Tensor:
@@ -164,11 +162,9 @@ def test_halide_agrees_with_the_reference(case: dict[str, Any]) -> None:
 
     results = result_and_gradients("halide", case["dtype"], case["layout"])
     expected = result_and_gradients("reference", torch.float64, "contiguous")
-    for result, exact in zip(results, expected, strict=True):
-        assert result.shape == exact.shape
-        assert result.dtype == case["dtype"]
-        error, norm = (result.double() - exact).norm(), exact.norm()
-        assert error <= TOLERANCE[case["dtype"]] * norm + 1e-6, f"{error} for {norm}"
+    names = ("result", "gradient of the features", "gradient of the context")[: len(results)]
+    for name, result, exact in zip(names, results, expected, strict=True):
+        assert_close_in_norm(name, result, exact, dtype=case["dtype"], tolerance=TOLERANCE[case["dtype"]])
 
 
 @pytest.mark.parametrize("backend", ["reference", "halide"])

@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from closeness import TOLERANCE, assert_close_in_norm
 from midframe.errors import SettingError
 from midframe.ops.feature_normalisation import normalise_features
-
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-"""Norm of the error relative to the norm of the expected result, by the features' type."""
 
 
 @pytest.mark.parametrize("backend", ["reference", "halide"])
@@ -80,11 +78,10 @@ def test_halide_agrees_with_the_reference(case: dict[str, Any]) -> None:
 
     results = result_and_gradients("halide", features, centre)
     expected = result_and_gradients("reference", features.double(), centre.double())
-    for result, exact, like in zip(results, expected, (features, features, centre), strict=True):
-        assert result.shape == exact.shape
-        assert result.dtype == like.dtype
-        error, norm = (result.double() - exact).norm(), exact.norm()
-        assert error <= TOLERANCE[dtype] * norm + 1e-6, f"{error} for {norm}"
+    names = "result", "gradient of the features", "gradient of the centre"
+    dtypes = dtype, dtype, centre.dtype
+    for name, result, exact, result_dtype in zip(names, results, expected, dtypes, strict=True):
+        assert_close_in_norm(name, result, exact, dtype=result_dtype, tolerance=TOLERANCE[dtype])
 
 
 def test_channels_last_features_give_channels_last_results() -> None:

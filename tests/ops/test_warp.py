@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from closeness import TOLERANCE, assert_close_in_norm
 from midframe.errors import DeviceError, SettingError
 from midframe.ops import warp
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-"""Norm of the error relative to the norm of the expected result, by the image's type."""
 BACKENDS = ["reference", "torch", "halide"]
 
 
@@ -69,37 +68,37 @@ def test_smaller_flow_is_upsampled(backend: str, scale: int) -> None:
     )
 
 
-@pytest.mark.parametrize("factor", [1, 2])
-def test_gradients_of_the_reference_pass_gradcheck(factor: int) -> None:
+@pytest.mark.parametrize("scale", [1, 2])
+def test_gradients_of_the_reference_pass_gradcheck(scale: int) -> None:
     torch.manual_seed(2)
     image = torch.randn(2, 2, 4, 6, dtype=torch.float64, requires_grad=True)
     # Positions between whole pixels, where the derivative exists.
-    whole = torch.randint(-3, 4, (2, 2, 4 // factor, 6 // factor)).double()
+    whole = torch.randint(-3, 4, (2, 2, 4 // scale, 6 // scale)).double()
     flow = (whole + 0.2 + 0.6 * torch.rand_like(whole)).requires_grad_()
-    if factor == 1:
-        assert torch.autograd.gradcheck(lambda i, m: warp(i, m, backend="reference"), (image, flow))
+    if scale == 1:
+        assert torch.autograd.gradcheck(lambda i, f: warp(i, f, backend="reference"), (image, flow))
     else:  # upsampled positions may be whole pixels: gradcheck for the image only, the chain rule for the flow
         assert torch.autograd.gradcheck(lambda i: warp(i, flow.detach(), backend="reference"), (image,))
-        full = torch.nn.functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
+        upsampled = torch.nn.functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
         grads = [
-            torch.autograd.grad(warp(image, m, backend="reference").square().sum(), flow, retain_graph=True)[0]
-            for m in (flow, full)
+            torch.autograd.grad(warp(image, f, backend="reference").square().sum(), flow, retain_graph=True)[0]
+            for f in (flow, upsampled)
         ]
         torch.testing.assert_close(*grads)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, Any]:
-    factor = draw(st.sampled_from([1, 1, 2]))
+    scale = draw(st.sampled_from([1, 1, 2]))
     return {
         "shape": (
             draw(st.integers(1, 3)),
             draw(st.sampled_from([1, 2, 3, 4, 16, 32])),
-            draw(st.integers(1, 70 // factor)) * factor,
-            draw(st.integers(1, 70 // factor)) * factor,
+            draw(st.integers(1, 70 // scale)) * scale,
+            draw(st.integers(1, 70 // scale)) * scale,
         ),
-        "factor": factor,
-        "reach": draw(st.sampled_from([0.0, 0.7, 5.0, 200.0])),
+        "scale": scale,
+        "flow_std": draw(st.sampled_from([0.0, 0.7, 5.0, 200.0])),
         "dtype": draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.float16])),
         "layout": draw(st.sampled_from(["contiguous", "channels_last", "slice", "transposed"])),
         "seed": draw(st.integers(0, 2**16)),
@@ -128,13 +127,6 @@ def slope_is_defined(flow: Tensor, height: int, width: int) -> Tensor:
     return ((positions - positions.round()).abs() > 1e-3).all(1, keepdim=True).float()
 
 
-def assert_near(result: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
-    assert result.shape == expected.shape
-    assert result.dtype == expected.dtype
-    error = (result.double() - expected.double()).norm()
-    assert error <= tolerance * expected.double().norm() + 1e-6, f"{name}: {error} for {expected.double().norm()}"
-
-
 @pytest.mark.parametrize("backend", ["halide", "torch"])
 @settings(max_examples=30, deadline=None)
 @given(case=cases())
@@ -142,8 +134,8 @@ def test_backends_agree_with_the_reference(backend: str, case: dict[str, Any]) -
     generator = torch.Generator().manual_seed(case["seed"])
     batch, _, height, width = case["shape"]
     image = torch.randn(case["shape"], generator=generator).to(case["dtype"])
-    size = (batch, 2, height // case["factor"], width // case["factor"])
-    flow = case["reach"] * torch.randn(size, generator=generator)
+    size = (batch, 2, height // case["scale"], width // case["scale"])
+    flow = case["flow_std"] * torch.randn(size, generator=generator)
     grad = torch.randn(case["shape"], generator=generator) * slope_is_defined(flow, height, width)
     grad = grad.to(case["dtype"])
 
@@ -155,10 +147,13 @@ def test_backends_agree_with_the_reference(backend: str, case: dict[str, Any]) -
 
     exact = result_and_gradients("reference", torch.float64, "contiguous")
     results = result_and_gradients(backend, case["dtype"], case["layout"])
-    factor = 10 if case["reach"] > 100 else 1  # float32 rounds a position of 1000 by up to 1e-4
-    for result, expected, name in zip(results, exact, ("out", "image", "flow"), strict=True):
-        dtype = torch.float32 if name == "flow" else case["dtype"]
-        assert_near(result, expected.to(dtype), factor * TOLERANCE[case["dtype"]], name)
+    rounding = 10 if case["flow_std"] > 100 else 1  # float32 rounds a position of 1000 by up to 1e-4
+    for name, result, expected in zip(
+        ("result", "gradient of the image", "gradient of the flow"), results, exact, strict=True
+    ):
+        dtype = torch.float32 if name == "gradient of the flow" else case["dtype"]
+        tolerance = rounding * TOLERANCE[case["dtype"]]
+        assert_close_in_norm(name, result, expected.to(dtype), dtype=dtype, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -16,13 +16,13 @@ from midframe.flow.operators import (
 )
 
 MIN_PYRAMID_SIDE = 6
-"""Smallest side, in pixels, of the coarsest pyramid level."""
+"""The pyramid ends before a side, in pixels, would be shorter than this."""
 UPDATES_PER_LEVEL = 4
 """Lucas-Kanade updates at each pyramid level except the finest."""
 UPDATES_AT_FINEST_LEVEL = 2
-"""Lucas-Kanade updates at the finest pyramid level, which takes most of the time."""
-COLOUR_FLOW_MARGIN = 0.025
-"""Photometric cost, 0..1, by which the flow of the colour channel must be better to replace the flow of the luma."""
+"""Lucas-Kanade updates at the finest pyramid level; fewer, because this level takes most of the time."""
+OPPONENT_FLOW_MARGIN = 0.025
+"""Reduction of the photometric cost, 0..1, above which the flow of the opponent channel replaces that of the luma."""
 
 
 @torch.no_grad()
@@ -31,34 +31,35 @@ def estimate_flow(first: Tensor, second: Tensor, time: Tensor, *, backend: str =
 
         first(p − 2t u(p))  ≈  second(p + 2(1−t) u(p))
 
-    u(p) = (horizontal, vertical) is half of the displacement between the two frames for the point that is visible at
-    pixel p at the time t. All three are measured in half-resolution pixels, so the displacement in pixels of the given
-    frames is 4u. The flow from the frame at t to the first frame is −2t u; to the second frame it is 2(1−t) u.
+    p is a pixel of the frame at time t, at half of the resolution. u(p) = (horizontal, vertical) is half of the
+    displacement from the first to the second frame, in pixels of this half resolution. So the displacement in pixels of
+    the given frames is 4u. The flow from the frame at t to the first frame is −2t u, to the second frame 2(1−t) u.
 
-    first, second: `[B, 3, H, W]`, RGB in 0..1; H and W even, at least 2 * MIN_PYRAMID_SIDE.
+    first, second: `[B, 3, H, W]`, RGB in 0..1, H and W even.
     time: `[B]`, in (0, 1), one per sample.
     backend: of the flow operators, `auto`, `reference`, `halide` (CPU) or `torch`.
     Returns `[B, 2, H / 2, W / 2]`, float32 (float64 if `first` is float64), without gradients.
     Raises `SettingError` for shapes and types that do not fit, `DeviceError` if a named backend cannot run.
 
-    The flow is estimated twice, coarse to fine: from the luma at half resolution, and from the difference red − green
-    at quarter resolution, in which objects that have the luma of their background are visible. Each pixel takes the
-    flow of the luma unless the other flow has a photometric cost that is lower by more than `COLOUR_FLOW_MARGIN`. A
+    The flow is estimated twice, coarse to fine: from the luma at half resolution, and from the red-green opponent
+    channel at quarter resolution, which shows objects that have the same luma as their background. Each pixel takes the
+    flow of the luma, unless the photometric cost of the other flow is lower by more than `OPPONENT_FLOW_MARGIN`. A
     median filter then removes outliers. The method is symmetric in time: exchanging the frames and replacing t by 1−t
     gives −u, apart from rounding.
     """
     frames = torch.cat((first, second))
     luma = downsampled_luma(frames, backend=backend)
-    colour = F.avg_pool2d((frames[:, :1] - frames[:, 1:2]).to(luma.dtype) / 2, 2)
+    opponent = F.avg_pool2d((frames[:, :1] - frames[:, 1:2]).to(luma.dtype) / 2, 2)
 
     luma_flow, normalised_luma = _estimate_coarse_to_fine(luma, time, backend)
-    small_colour = F.avg_pool2d(colour, 2, ceil_mode=True)
-    colour_flow = _resize_flow(_estimate_coarse_to_fine(small_colour, time, backend)[0], luma_flow.shape[-2:])
+    small_opponent = F.avg_pool2d(opponent, 2, ceil_mode=True)
+    opponent_flow, _ = _estimate_coarse_to_fine(small_opponent, time, backend)
+    opponent_flow = _resize_flow(opponent_flow, luma_flow.shape[-2:])
 
-    channels = torch.cat((normalised_luma, normalise_local_contrast(colour, backend=backend)), 1)
+    channels = torch.cat((normalised_luma, normalise_local_contrast(opponent, backend=backend)), 1)
     luma_cost = photometric_cost(channels, luma_flow, time, backend=backend)
-    colour_cost = photometric_cost(channels, colour_flow, time, backend=backend)
-    flow = torch.where(colour_cost + COLOUR_FLOW_MARGIN < luma_cost, colour_flow, luma_flow)
+    opponent_cost = photometric_cost(channels, opponent_flow, time, backend=backend)
+    flow = torch.where(opponent_cost + OPPONENT_FLOW_MARGIN < luma_cost, opponent_flow, luma_flow)
     return median_filter(flow, backend=backend)
 
 
@@ -75,19 +76,18 @@ def _estimate_coarse_to_fine(frames: Tensor, time: Tensor, backend: str) -> tupl
     pyramid = [frames]
     while min(pyramid[-1].shape[-2:]) // 2 >= MIN_PYRAMID_SIDE:
         pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-    coarsest = pyramid[-1]
-    flow = coarsest.new_zeros(len(frames) // 2, 2, *coarsest.shape[-2:])
+    flow = frames.new_zeros(len(frames) // 2, 2, *pyramid[-1].shape[-2:])
     for level in reversed(range(len(pyramid))):
-        finest = level == 0
-        frames = normalise_local_contrast(pyramid[level], backend=backend)
-        flow = propagate_flow(frames, _resize_flow(flow, frames.shape[-2:]), time, backend=backend)
-        for update in range(UPDATES_AT_FINEST_LEVEL if finest else UPDATES_PER_LEVEL):
-            flow = lucas_kanade_update(frames, flow, time, backend=backend)
+        is_finest = level == 0
+        normalised = normalise_local_contrast(pyramid[level], backend=backend)
+        flow = propagate_flow(normalised, _resize_flow(flow, normalised.shape[-2:]), time, backend=backend)
+        for update in range(UPDATES_AT_FINEST_LEVEL if is_finest else UPDATES_PER_LEVEL):
+            flow = lucas_kanade_update(normalised, flow, time, backend=backend)
             if update % 2:
                 flow = median_filter(flow, backend=backend)
-        if not finest:
-            flow = propagate_flow(frames, flow, time, backend=backend)
-    return median_filter(flow, backend=backend), frames
+        if not is_finest:
+            flow = propagate_flow(normalised, flow, time, backend=backend)
+    return median_filter(flow, backend=backend), normalised
 
 
 def _resize_flow(flow: Tensor, size: torch.Size) -> Tensor:

@@ -21,7 +21,7 @@ def photometric_cost(frames: Tensor, flow: Tensor, time: Tensor, *, backend: str
     frames: `[2B, C, H, W]`, any number of channels, with normalised local contrast. Returns `[B, 1, H, W]`.
     Conventions and errors: see the package.
     """
-    channels = frames.shape[1] if frames.dim() == 4 and frames.shape[1] else 1
+    channels = frames.shape[1] if frames.dim() == 4 and frames.shape[1] else 1  # the check refuses other shapes
     frames, flow, time = check_frames_flow_time("photometric_cost", frames, flow, time, channels)
     warped = warp(frames, flow_to_each_frame(flow, time), backend=backend)
     return robust_cost(warped).mean(1, keepdim=True)

@@ -62,7 +62,7 @@ def gradient_features(grad_out: Tensor, features: Tensor, time: Tensor, radius: 
     written_in_place = features.dtype == first.dtype and channels % LANES == 0 and grad.stride(1) == 1
     outs = grads
     if not written_in_place:
-        outs = [torch.empty_like(maps, memory_format=torch.channels_last) for maps in (first, second)]
+        outs = [torch.empty_like(frame, memory_format=torch.channels_last) for frame in (first, second)]
     added = outs  # ignored without context
     if with_context:
         added = [_whole_vectors(grad_out[:, slices + k * channels :][:, :channels]) for k in range(2)]
@@ -104,6 +104,7 @@ def _pipeline(kind: str, dtype: torch.dtype) -> Any:
 
 
 def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `forward`. Return its inputs and its outputs."""
     import halide as hl
 
     first, second, offset_scale, all_midpoint, radius, inverse_channels = _inputs(dtype)
@@ -140,6 +141,7 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
 
 
 def _define_gradient(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `gradient_features`. Return its inputs and its outputs."""
     import halide as hl
 
     first, second, offset_scale, all_midpoint, radius, inverse_channels = _inputs(dtype)
@@ -204,7 +206,7 @@ def _define_gradient_of_frame(  # noqa: PLR0913 - the terms of one formula
 
 
 def _define_concatenate(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
-    """Copy features and context into their channels of the result, in one pass."""
+    """Define the pipeline that copies features and context to their channels. Return its inputs and its outputs."""
     import halide as hl
 
     first, second, context = (
@@ -261,7 +263,10 @@ def _zero_padded(features: Any, dtype: torch.dtype) -> Any:
 
 
 def _sample_halfway(volume: Any, position: tuple[Any, ...], offset_scale: Any, radius: Any, sign: int) -> Any:
-    """Return `volume(x, y, kx, ky, n)` sampled bilinearly at (x, y) + (1 − 2t) k; with sign −1 the transpose."""
+    """Return `volume(x, y, kx, ky, n)` sampled bilinearly at (x, y) + (1 − 2t) k.
+
+    With sign −1 it is sampled at (x, y) − (1 − 2t) k: the transpose of the sampling with sign 1.
+    """
     import halide as hl
 
     x, y, kx, ky, n = position

@@ -53,11 +53,12 @@ def _channels_last(features: Tensor) -> Tensor:
 
 
 def _suffix(features: Tensor) -> str:
-    """Return the part of a pipeline's name that says the type."""
+    """Return the type of the features as the last part of a pipeline's name."""
     return str(features.dtype).removeprefix("torch.")
 
 
 def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `forward`. Return its inputs and its outputs."""
     import halide as hl
 
     features, centre, inverse_channels = _inputs(dtype)
@@ -76,6 +77,7 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
 
 
 def _define_gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `gradients`. Return its inputs and its outputs."""
     import halide as hl
 
     features, centre, inverse_channels = _inputs(dtype)
@@ -121,7 +123,7 @@ def _inputs(dtype: torch.dtype) -> tuple[Any, Any, Any]:
 
 
 def _set_whole_vectors(dimension: Any) -> None:
-    """Promise that a dimension of channels starts at 0 and has a multiple of 16."""
+    """Tell Halide that a dimension of channels starts at 0 and that its extent is a multiple of 16."""
     dimension.set_bounds(0, dimension.extent() // LANES * LANES)
 
 

@@ -75,6 +75,7 @@ def _pipeline(kind: str, layout: Layout, dtype: torch.dtype) -> Run:
 
 
 def _define_forward(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `forward`. Return its inputs and its outputs."""
     import halide as hl
 
     image, (flow, scale) = maps_input("image", layout, dtype), _flow_inputs()
@@ -92,6 +93,7 @@ def _define_forward(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list
 
 
 def _define_gradient_image(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `gradient_image`. Return its inputs and its outputs."""
     import halide as hl
 
     grad, (flow, scale) = maps_input("grad", layout, dtype), _flow_inputs()
@@ -126,6 +128,7 @@ def _define_gradient_image(layout: Layout, dtype: torch.dtype) -> tuple[list[Any
 
 
 def _define_gradient_flow(layout: Layout, dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline of `gradient_flow`. Return its inputs and its outputs."""
     import halide as hl
 
     image, (flow, scale) = maps_input("image", layout, dtype), _flow_inputs()
@@ -152,7 +155,8 @@ def _define_gradient_flow(layout: Layout, dtype: torch.dtype) -> tuple[list[Any]
 def _sum_in_vectors(products: Any, channels: Any, is_interior: Any) -> tuple[Any, Any]:
     """Sum the products over the channels of a channels-last image: first in the lanes of a vector, then over the lanes.
 
-    products: a function of the channel. is_interior: where the result is not zero.
+    products: a function of a channel that returns two products, for x and y. is_interior: a condition on (x, y, c, n);
+    the gradient is zero if it is false.
     Returns the scheduled gradient of the flow (x, y, c, n) and its loop variable of a row.
     """
     import halide as hl

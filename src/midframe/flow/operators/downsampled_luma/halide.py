@@ -14,6 +14,7 @@ from midframe.ops.halide.layouts import variables
 
 
 def forward(frames: Tensor) -> Tensor:
+    """Return the downsampled luma `[N, 1, H // 2, W // 2]`."""
     frames = frames if frames.stride(3) == 1 else frames.contiguous()
     batch, _, height, width = frames.shape
     out = torch.empty((batch, 1, height // 2, width // 2))
@@ -22,6 +23,7 @@ def forward(frames: Tensor) -> Tensor:
 
 
 def _define() -> tuple[list[Any], list[Any]]:
+    """Define the pipeline. Return its inputs and its outputs."""
     import halide as hl
 
     frames = hl.ImageParam(hl.Float(32), 4, "frames")

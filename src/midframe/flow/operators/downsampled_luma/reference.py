@@ -10,5 +10,6 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def forward(frames: Tensor) -> Tensor:
+    """Return the downsampled luma `[N, 1, H // 2, W // 2]`."""
     weights = frames.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)
     return F.avg_pool2d((frames * weights).sum(1, keepdim=True), 2)

@@ -9,10 +9,10 @@ from midframe.ops.halide.layouts import variables
 
 
 class BoxFilterTwice:
-    """The mean of a square window, computed twice, of `count` maps (x, y, n): first along x, then along y.
+    """Two box filters, one after the other, of `count` maps (x, y, n): both along x first, then both along y.
 
-    `values` are the filtered maps. The input must be defined `radius` columns beyond the picture, as
-    `repeat_border_columns` does; beyond the upper and lower border the nearest row is used.
+    `values` are the expressions of the filtered maps. The maps must be defined in `radius` columns beyond the left and
+    right border, for example by `repeat_border_columns`. Beyond the upper and lower border the nearest row is used.
     """
 
     def __init__(self, maps: Any, count: int, radius: int, size: tuple[Any, Any]) -> None:
@@ -35,7 +35,8 @@ class BoxFilterTwice:
         repeat_border_columns(self.across, radius, width)
         self.across_twice[x, y, n] = hl.Tuple(along_x(self.across))
         self.down[x, y, n] = hl.Tuple(along_y(self.across_twice))
-        self.values = [total * hl.f32(1 / len(window) ** 4) for total in along_y(self.down)]
+        samples = len(window) ** 4  # each value is a sum of len(window)² sums of len(window)² pixels
+        self.values = [total * hl.f32(1 / samples) for total in along_y(self.down)]
 
     def schedule(self, consumer: Any, row: Any, task: Any) -> None:
         """Compute the stages row by row within the consumer, and keep their rows for the duration of a task."""
@@ -45,10 +46,10 @@ class BoxFilterTwice:
 
 
 def repeat_border_columns(function: Any, reach: int, width: Any) -> None:
-    """Define a function (x, ...) in `reach` columns beyond the left and right border as its nearest column inside.
+    """Define a function (x, ...) in `reach` columns beyond the left and right border, as in the nearest column.
 
-    These columns are first computed like all others and then overwritten, so that the vectors in the picture are loaded
-    from contiguous memory.
+    These columns are first computed like all others and then overwritten, so that all vectors are loaded from
+    contiguous memory.
     """
     import halide as hl
 

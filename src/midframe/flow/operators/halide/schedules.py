@@ -48,7 +48,7 @@ def vectorise(function: Any) -> Any:
 
 
 def clamp_column(x: Any, width: Any) -> Any:
-    """Clamp a column to the picture. Halide splits the loop so that inside of the picture nothing is clamped."""
+    """Clamp a column to the image. With `likely` Halide splits the loop, and its main part needs no clamping."""
     import halide as hl
 
     return hl.clamp(hl.likely(x), 0, width - 1)

@@ -9,8 +9,8 @@ from torch import Tensor
 from midframe.ops.halide.layouts import variables
 
 
-def frames_by_position(frames: Tensor) -> Tensor:
-    """Return frames `[2B, 1, H, W]` as `[2, B, H, W]`: the first frames, the second frames."""
+def separate_frames(frames: Tensor) -> Tensor:
+    """Return frames `[2B, 1, H, W]` as `[2, B, H, W]`: the first frames and the second frames."""
     return frames.contiguous().view(2, -1, *frames.shape[2:])
 
 
@@ -28,7 +28,8 @@ def frame_flow_time_inputs() -> tuple[Any, Any, Any]:
 def warped_pixel(frames: Any, flow: list[Any], time: Any, size: tuple[Any, Any], s: Any) -> Any:
     """Return the pixel (x, y, n) of the warped frame s, sampled as `midframe.ops.warp` does.
 
-    flow: the expressions of u (horizontal, vertical) at this pixel. size: the expressions of width and height.
+    s: 0 for the first, 1 for the second frame. flow: the expressions of u (horizontal, vertical) at this pixel. size:
+    the expressions of width and height.
     """
     import halide as hl
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from midframe.flow.operators.halide.box_filter import BoxFilterTwice, repeat_border_columns
 from midframe.flow.operators.halide.schedules import clamp_column, schedule_output, values_at, vectorise
-from midframe.flow.operators.halide.warping import frame_flow_time_inputs, frames_by_position, warped_pixel
+from midframe.flow.operators.halide.warping import frame_flow_time_inputs, separate_frames, warped_pixel
 from midframe.flow.operators.lucas_kanade_update.reference import ABSOLUTE_DAMPING, MAX_UPDATE, RELATIVE_DAMPING
 from midframe.flow.operators.reference import ROBUST_SCALE, WINDOW_RADIUS
 from midframe.ops.halide.compiler import load_pipeline
@@ -18,15 +18,17 @@ from midframe.ops.halide.layouts import variables
 
 
 def forward(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
+    """Return the updated flow `[B, 2, H, W]`."""
     out = torch.empty(flow.shape)
     define = functools.partial(_define, WINDOW_RADIUS)
     run = load_pipeline(f"lucas_kanade_update_{WINDOW_RADIUS}", __file__, define)
     parameters = ROBUST_SCALE, RELATIVE_DAMPING, ABSOLUTE_DAMPING, MAX_UPDATE
-    run(frames_by_position(frames), flow.contiguous(), time.contiguous(), *parameters, out)
+    run(separate_frames(frames), flow.contiguous(), time.contiguous(), *parameters, out)
     return out
 
 
 def _define(radius: int) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline. Return its inputs and its outputs."""
     import halide as hl
 
     frames, flow, time = frame_flow_time_inputs()

@@ -17,6 +17,7 @@ MAX_UPDATE = 1.0
 
 
 def forward(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
+    """Return the updated flow `[B, 2, H, W]`."""
     first, second = warp_to_time(frames, flow, time).chunk(2)
     it = second - first
     mean = F.pad((first + second) / 2, (1, 1, 1, 1), mode="replicate")

@@ -14,6 +14,7 @@ from midframe.ops.halide.sorting import merge_ascending, select_rank, sort_ascen
 
 
 def forward(flow: Tensor) -> Tensor:
+    """Return the filtered maps `[B, C, H, W]`."""
     out = torch.empty(flow.shape)
     run = load_pipeline("median_filter", __file__, _define)
     run(flow.contiguous().flatten(0, 1), out.flatten(0, 1))
@@ -21,6 +22,7 @@ def forward(flow: Tensor) -> Tensor:
 
 
 def _define() -> tuple[list[Any], list[Any]]:
+    """Define the pipeline. Return its inputs and its outputs."""
     import halide as hl
 
     flow = hl.ImageParam(hl.Float(32), 3, "flow")

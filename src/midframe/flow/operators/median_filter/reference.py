@@ -8,6 +8,7 @@ from torch import Tensor
 
 
 def forward(flow: Tensor) -> Tensor:
+    """Return the filtered maps `[B, C, H, W]`."""
     height, width = flow.shape[-2:]
     padded = F.pad(flow, (2, 2, 2, 2), mode="replicate")
     window = [padded[..., y : y + height, x : x + width] for y in range(5) for x in range(5)]

@@ -16,6 +16,7 @@ from midframe.ops.halide.layouts import variables
 
 
 def forward(frames: Tensor) -> Tensor:
+    """Return the frames `[N, 1, H, W]` with normalised local contrast."""
     frames = frames.contiguous()
     out = torch.empty_like(frames)
     define = functools.partial(_define, CONTRAST_RADIUS)
@@ -25,6 +26,7 @@ def forward(frames: Tensor) -> Tensor:
 
 
 def _define(radius: int) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline. Return its inputs and its outputs."""
     import halide as hl
 
     frames, noise = hl.ImageParam(hl.Float(32), 3, "frames"), hl.Param(hl.Float(32), "noise")

@@ -14,6 +14,7 @@ NOISE_VARIANCE = 4e-4
 
 
 def forward(frames: Tensor) -> Tensor:
+    """Return the frames `[N, 1, H, W]` with normalised local contrast."""
     deviation = frames - box_filter_twice(frames, CONTRAST_RADIUS)
     variance = box_filter_twice(deviation.square(), CONTRAST_RADIUS)
     return deviation * torch.rsqrt(variance + NOISE_VARIANCE)

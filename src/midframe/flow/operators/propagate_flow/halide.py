@@ -17,7 +17,7 @@ from midframe.flow.operators.halide.schedules import (
     sum_of,
     vectorise,
 )
-from midframe.flow.operators.halide.warping import frame_flow_time_inputs, frames_by_position, warped_pixel
+from midframe.flow.operators.halide.warping import frame_flow_time_inputs, separate_frames, warped_pixel
 from midframe.flow.operators.propagate_flow.reference import NEIGHBOUR_OFFSETS, NEIGHBOUR_PENALTY
 from midframe.flow.operators.reference import ROBUST_SCALE, WINDOW_RADIUS
 from midframe.ops.halide.compiler import load_pipeline
@@ -25,10 +25,11 @@ from midframe.ops.halide.layouts import LANES, variables
 
 
 def forward(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
+    """Return the flow `[B, 2, H, W]` after both passes."""
     out = torch.empty(flow.shape)
     name = "_".join(map(str, ("propagate_flow", WINDOW_RADIUS, *NEIGHBOUR_OFFSETS)))
     run = load_pipeline(name, __file__, functools.partial(_define, WINDOW_RADIUS, NEIGHBOUR_OFFSETS))
-    run(frames_by_position(frames), flow.contiguous(), time.contiguous(), ROBUST_SCALE, NEIGHBOUR_PENALTY, out)
+    run(separate_frames(frames), flow.contiguous(), time.contiguous(), ROBUST_SCALE, NEIGHBOUR_PENALTY, out)
     return out
 
 
@@ -73,6 +74,7 @@ class _Pass:
 
 
 def _define(radius: int, offsets: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
+    """Define the pipeline. Return its inputs and its outputs."""
     import halide as hl
 
     frames, flow, time = frame_flow_time_inputs()

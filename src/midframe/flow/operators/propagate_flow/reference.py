@@ -15,6 +15,7 @@ NEIGHBOUR_PENALTY = 0.02
 
 
 def forward(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
+    """Return the flow `[B, 2, H, W]` after both passes."""
     height, width = flow.shape[-2:]
     lowest_cost = robust_cost(warp_to_time(frames, flow, time))
     for offset in NEIGHBOUR_OFFSETS:
