@@ -22,7 +22,6 @@ from process import (
     InProcessCommand,
     expect_one_line,
     parse_json_object,
-    run_midframe,
     start_midframe,
     wait_for_marker,
 )
@@ -33,18 +32,12 @@ import time
 import midframe.training.train.loop as loop
 step = loop.generator_step
 def slow_step(*arguments, **keywords):
-    run_in_process()
+    reached()
     time.sleep({seconds})
     return step(*arguments, **keywords)
 loop.generator_step = slow_step
 """
-"""A patch for `start`: each step first prints that it begins, then waits."""
-
-WITHOUT_PYAV = """
-import sys
-sys.modules["av"] = None
-"""
-"""A patch for `run`: importing PyAV fails."""
+"""A patch for `start_midframe`: each step first prints that it begins, then waits."""
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +212,6 @@ def test_a_folder_with_a_run_is_refused_unless_it_is_resumed(
     assert curves.returncode == 0
     assert "the curves of 2 runs" in curves.stderr
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_run_does_not_need_pyav(folder: Path, tmp_path: Path) -> None:
-    done = run_midframe("train", folder / "run.toml", "--out", tmp_path / "run", "--samples", 4, patch=WITHOUT_PYAV)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
 def test_help_names_options_and_presets(run_in_process: InProcessCommand) -> None:

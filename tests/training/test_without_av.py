@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from process import one_object, run
+from process import parse_json_object, run_midframe
 from runs import SMALL, shards
 
 WITHOUT_AV = "import sys\nsys.modules['av'] = None\n"
@@ -24,9 +24,9 @@ def test_midframe_train_runs_without_av(tmp_path: Path) -> None:
     options = [option for setting in settings for option in ("--set", setting)]
     out = tmp_path / "run"
     arguments = ("train", "guided", "--data", tmp_path / "data", "--out", out, "--device", "cpu", "--samples", "2")
-    done = run(*arguments, *options, "--json", "--quiet", patch=WITHOUT_AV + WITHOUT_HALIDE, timeout=300)
+    done = run_midframe(*arguments, *options, "--json", "--quiet", patch=WITHOUT_AV + WITHOUT_HALIDE, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert one_object(done.stdout)["ok"] is True
+    assert parse_json_object(done.stdout)["ok"] is True
     assert (out / "weights.safetensors").is_file()
 
 
