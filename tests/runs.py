@@ -51,35 +51,35 @@ CLOCK_KEYS = {"seconds", "seconds_left", "samples_per_second", "data_wait", "mem
 """Values of the log that may differ between two equal runs."""
 
 
-def window(seed: int, frames: int = 5, height: int = 80, width: int = 96) -> Tensor:
-    """A texture that moves evenly, uint8 `[frames, 3, H, W]`."""
+def moving_window(seed: int, frames: int = 5, height: int = 80, width: int = 96) -> Tensor:
+    """Return frames of a texture that moves uniformly, uint8 `[frames, 3, H, W]`."""
     step = (1.0 + seed % 3, 0.5 * (seed % 4))
-    drawn = [texture(width, height, (k * step[0], k * step[1]), seed) for k in range(frames)]
-    return torch.stack([torch.from_numpy(frame * 255).round().byte().permute(2, 0, 1) for frame in drawn])
+    pictures = [texture(width, height, (k * step[0], k * step[1]), seed) for k in range(frames)]
+    return torch.stack([torch.from_numpy(picture * 255).round().byte().permute(2, 0, 1) for picture in pictures])
 
 
-def packed(windows: int = 6, films: int = 3, frames: int = 5) -> InMemoryDataset:
-    """Windows that go round the films."""
+def in_memory_dataset(windows: int = 6, films: int = 3, frames: int = 5) -> InMemoryDataset:
+    """Return a data set of moving windows, assigned to the films in turn."""
     numbers = torch.arange(windows) % films
     motions = torch.arange(windows) % 3 + 1.0
     names = tuple(f"film-{k}.mp4" for k in range(films))
-    return InMemoryDataset(tuple(window(k, frames) for k in range(windows)), numbers, names, motions)
+    return InMemoryDataset(tuple(moving_window(k, frames) for k in range(windows)), numbers, names, motions)
 
 
-def constant(values: list[int], frames: int = 3, rise: int = 0, size: int = 48) -> InMemoryDataset:
-    """Windows of flat pictures: frame k of a window is `value + k * rise` all over."""
+def flat_dataset(values: list[int], frames: int = 3, rise: int = 0, size: int = 48) -> InMemoryDataset:
+    """Return a data set of windows of flat pictures: every pixel of frame k is `value + k * rise`."""
     windows = [torch.stack([torch.full((3, size, size), v + k * rise) for k in range(frames)]).byte() for v in values]
     return InMemoryDataset(
         tuple(windows), torch.zeros(len(values), dtype=torch.long), ("flat.mp4",), torch.ones(len(values))
     )
 
 
-def shards(folder: Path) -> Path:
-    """A data set in a folder: six windows of three films, the third held back."""
+def write_shards(folder: Path) -> Path:
+    """Write a data set of six windows of three films; the third film is for validation. Returns the folder."""
     for split, numbers in (("train", (0, 1, 3, 4)), ("validation", (2, 5))):
         samples = []
         for k in numbers:
-            pictures = [encode_picture(frame.permute(1, 2, 0).contiguous().numpy(), None) for frame in window(k)]
+            pictures = [encode_picture(frame.permute(1, 2, 0).contiguous().numpy(), None) for frame in moving_window(k)]
             samples.append(
                 ShardSample(f"film-{k % 3}-{k}", tuple(pictures), {"name": f"film-{k % 3}.mp4", "motion": 4.0})
             )
@@ -88,8 +88,8 @@ def shards(folder: Path) -> Path:
     return folder
 
 
-def small_vgg(path: Path) -> Path:
-    """A file of VGG-19 with random weights that ends at relu2_2."""
+def write_small_vgg(path: Path) -> Path:
+    """Write a VGG-19 file with random weights that ends at relu2_2, and return its path."""
     whole = random_vgg19()
     names = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7}
     state = {}
@@ -101,19 +101,19 @@ def small_vgg(path: Path) -> Path:
 
 
 def shrink_paper(patch: pytest.MonkeyPatch) -> None:
-    """Make the report's network and the discriminator a hundredth of their size."""
+    """Reduce the report's network and the discriminator to a hundredth of their size."""
     import midframe.networks.paper
     import midframe.training.train.models
     from midframe.networks.discriminator import Discriminator
 
     patch.setattr(midframe.networks.paper, "CHANNELS", (8, 64, 8, 8, 8))
-    made = lambda *given, **named: Discriminator(*given, **named, width=16, dense=32)  # noqa: E731
-    patch.setattr(midframe.training.train.models, "Discriminator", made)
+    small = lambda *given, **named: Discriminator(*given, **named, width=16, dense=32)  # noqa: E731
+    patch.setattr(midframe.training.train.models, "Discriminator", small)
 
 
 @contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file grows beyond so many bytes, as on a full disk."""
+def file_size_limit(size: int) -> Iterator[None]:
+    """Limit the size of files to a number of bytes within this context, as on a full disk."""
     resource = pytest.importorskip("resource", reason="the size of files can be limited on POSIX only")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -145,14 +145,14 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def same(one: Any, other: Any) -> bool:
+def equal_values(one: Any, other: Any) -> bool:
     """Return whether nested values are equal, tensors bit for bit."""
     if isinstance(one, Tensor):
         return isinstance(other, Tensor) and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+        return one.keys() == other.keys() and all(equal_values(one[name], other[name]) for name in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(equal_values, one, other))
     return bool(one == other)
 
 

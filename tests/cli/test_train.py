@@ -25,7 +25,7 @@ from process import (
     start_midframe,
     wait_for_marker,
 )
-from runs import GUIDED, config_to_toml, read_checkpoint, same, shards, timeless_log
+from runs import GUIDED, config_to_toml, equal_values, read_checkpoint, timeless_log, write_shards
 
 SLOW_STEPS = """
 import time
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         validate_every=5,
         checkpoint_every=2,
         coarse_iterations=(1,),
-        data=replace(GUIDED.data, folders=(str(shards(folder)),), crop_size=48),
+        data=replace(GUIDED.data, folders=(str(write_shards(folder)),), crop_size=48),
     )
     (folder / "run.toml").write_text(config_to_toml(config))
     return folder
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_interrupted_and_resumed_ends_with_the_same_bits(
 
     assert run_in_process("train", "--resume", "--out", out, "--quiet").returncode == 0
     assert timeless_log(out) == timeless_log(whole), f"killed after {steps} steps"
-    assert same(read_checkpoint(out), read_checkpoint(whole)), f"killed after {steps} steps"
+    assert equal_values(read_checkpoint(out), read_checkpoint(whole)), f"killed after {steps} steps"
 
 
 def test_a_second_signal_ends_the_process_at_once(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from midframe.training.distributed import World
 from midframe.training.train.run_folder import read_log
-from runs import same, small_vgg
+from runs import equal_values, write_small_vgg
 
 HERE = Path(__file__).parent
 
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of two processes in the folder `two`, and those of one process in `one`."""
     folder = tmp_path_factory.mktemp("processes")
-    small_vgg(folder / "vgg.pth")
+    write_small_vgg(folder / "vgg.pth")
     python_path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -39,7 +39,7 @@ def test_first_gradients_of_two_processes_are_those_of_one(folder: Path, name: s
     expected = torch.load(folder / "one" / f"{name}-0.pt")
     assert len(expected) == (2 if name == "paper" else 1)  # the generator, and the discriminator of paper
     ranks = [torch.load(folder / "two" / f"{name}-{rank}.pt") for rank in range(2)]
-    assert same(ranks[0], ranks[1])
+    assert equal_values(ranks[0], ranks[1])
     for found_gradients, expected_gradients in zip(ranks[0], expected, strict=True):
         assert any(gradient is not None and gradient.any() for gradient in expected_gradients)
         for gradient, wanted in zip(found_gradients, expected_gradients, strict=True):
@@ -64,7 +64,7 @@ def test_losses_of_twenty_steps_in_float32_are_close(folder: Path, name: str) ->
 
 def test_a_single_process_exchanges_nothing() -> None:
     world, tensors = World(), [torch.rand(3), torch.rand(2, 2)]
-    assert same(world.all_reduce_mean(tensors), tensors)
+    assert equal_values(world.all_reduce_mean(tensors), tensors)
     assert world.broadcast(0.1) == 0.1
     assert world.any(True)
     assert not world.any(False)

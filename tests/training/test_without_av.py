@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from process import parse_json_object, run_midframe
-from runs import SMALL, shards
+from runs import SMALL, write_shards
 
 WITHOUT_AV = "import sys\nsys.modules['av'] = None\n"
 """Python code after which `import av` raises `ImportError`, as if PyAV were not installed."""
@@ -18,7 +18,7 @@ WITHOUT_HALIDE = "sys.modules['halide'] = None\n"
 
 def test_midframe_train_runs_without_av(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    shards(tmp_path / "data")
+    write_shards(tmp_path / "data")
     network_settings = [f"network_settings.{name}={value}" for name, value in SMALL.items()]
     settings = ("batch_size=2", "data.crop_size=32", *network_settings)
     options = [option for setting in settings for option in ("--set", setting)]

@@ -18,7 +18,7 @@ from midframe.training.config import TrainingConfig
 from midframe.training.distributed import World, join_process_group
 from midframe.training.train import curves, loop
 from midframe.training.train.setup import Datasets
-from runs import GUIDED, PAPER, packed, shrink_paper
+from runs import GUIDED, PAPER, in_memory_dataset, shrink_paper
 
 LENGTH = {"samples": 80, "log_every": 1, "validate_every": 1000, "checkpoint_every": 1000}
 
@@ -49,7 +49,7 @@ def train_all(folder: Path, out: Path, world: World) -> None:
         gradients.append([None if gradient is None else gradient.clone() for gradient in given])
         return float(real_step(optimiser, given, *arguments))
 
-    datasets = Datasets(packed())
+    datasets = Datasets(in_memory_dataset())
     for name, whole in configs(folder).items():
         config = replace(whole, batch_size=whole.batch_size // world.world_size)
         patch.setattr(loop, "optimiser_step", record)

@@ -14,7 +14,7 @@ from midframe.errors import Cancelled, InputError, OutputError, SettingError
 from midframe.training.build.frames import encode_picture
 from midframe.training.data.dataset import InMemoryDataset, load_dataset
 from midframe.training.data.shards import ShardSample, write_shard
-from runs import files_of_at_most, packed, shards, window
+from runs import file_size_limit, in_memory_dataset, moving_window, write_shards
 
 PICTURES = tuple(encode_picture(np.zeros((side, 48, 3), np.uint8), None) for side in (48, 40, 48))
 """Three PNG pictures, the second smaller than the others."""
@@ -24,7 +24,7 @@ INFO = {"name": "a.mp4", "motion": 1.0}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shards(tmp_path_factory.mktemp("data"))
+    return write_shards(tmp_path_factory.mktemp("data"))
 
 
 def test_a_loaded_data_set_holds_the_windows_of_its_shards(folder: Path) -> None:
@@ -35,11 +35,11 @@ def test_a_loaded_data_set_holds_the_windows_of_its_shards(folder: Path) -> None
     assert data.film_indices.tolist() == [0, 1, 0, 1] * 2
     assert data.motions.tolist() == [1.0] * 8  # 4 pixels over the four steps of five frames
     for found, number in zip(data.windows, [0, 1, 3, 4] * 2, strict=True):
-        assert torch.equal(found, window(number))
-    assert data.bytes == 8 * window(0).numel()
+        assert torch.equal(found, moving_window(number))
+    assert data.bytes == 8 * moving_window(0).numel()
     validation = load_dataset([folder], "validation")
     assert validation.film_names == ("film-2.mp4",)
-    assert torch.equal(validation.textures[1], window(5)[2])
+    assert torch.equal(validation.textures[1], moving_window(5)[2])
 
 
 def test_loading_can_be_cancelled(folder: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_damaged_sample_is_named(tmp_path: Path, frames: tuple[bytes, ...], in
 
 
 def test_a_memory_mapped_data_set_equals_the_original(tmp_path: Path) -> None:
-    data = packed(4, 2)
+    data = in_memory_dataset(4, 2)
     data = replace(data, windows=(*data.windows[:3], data.windows[3][:, :, :50, :40].contiguous()))
     again = data.save_pixels(tmp_path / "windows.bin").open()
     assert (again.film_names, again.film_indices.tolist(), again.motions.tolist()) == (
@@ -100,5 +100,5 @@ def test_balanced_sampling_weights_films_equally_and_windows_by_motion() -> None
 
 
 def test_a_full_disk_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="File too large"), files_of_at_most(1000):
-        packed(1).save_pixels(tmp_path / "windows.bin")
+    with pytest.raises(OutputError, match="File too large"), file_size_limit(1000):
+        in_memory_dataset(1).save_pixels(tmp_path / "windows.bin")

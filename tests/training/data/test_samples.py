@@ -15,7 +15,7 @@ from midframe.training.data import samples
 from midframe.training.data.samples import TIMES, augmentation_of, make_batch, make_sample
 from midframe.training.data.teacher_flow import estimate_teacher_flow
 from midframe.training.presets import PRESETS
-from runs import GUIDED, PAPER, constant, packed, same
+from runs import GUIDED, PAPER, equal_values, flat_dataset, in_memory_dataset
 
 
 def plain(**data: object) -> TrainingConfig:
@@ -25,18 +25,18 @@ def plain(**data: object) -> TrainingConfig:
 
 @pytest.mark.parametrize("config", [GUIDED, PAPER], ids=["guided", "paper"])
 def test_a_sample_does_not_depend_on_its_batch(config: TrainingConfig) -> None:
-    data = packed()
+    data = in_memory_dataset()
     whole = make_batch(data, config, range(5, 11))
     again = make_batch(data, config, [10, 7])
     for name, values in vars(whole).items():
-        assert same(values[[5, 2]], getattr(again, name))
+        assert equal_values(values[[5, 2]], getattr(again, name))
     assert whole.first.shape == (6, 3, config.data.crop_size, config.data.crop_size)
     assert whole.flow.shape[1] == 4
-    assert not same(vars(whole), vars(make_batch(data, replace(config, seed=2), range(5, 11))))
+    assert not equal_values(vars(whole), vars(make_batch(data, replace(config, seed=2), range(5, 11))))
 
 
 def test_each_epoch_takes_each_window_once_in_its_own_order() -> None:
-    data = constant([10 * k for k in range(12)])
+    data = flat_dataset([10 * k for k in range(12)])
     orders = []
     for epoch in range(3):
         made = make_batch(data, plain(), range(12 * epoch, 12 * epoch + 12))
@@ -46,7 +46,7 @@ def test_each_epoch_takes_each_window_once_in_its_own_order() -> None:
 
 
 def test_balanced_sampling_takes_films_equally_often() -> None:
-    data = constant([10 * k for k in range(10)])
+    data = flat_dataset([10 * k for k in range(10)])
     data = replace(data, film_indices=torch.tensor([0] * 9 + [1]), film_names=("many", "one"))
     made = make_batch(data, plain(balanced_sampling=True), range(100))
     of_one = sum(float(target.mean()) > 85 for target in made.target)
@@ -55,7 +55,7 @@ def test_balanced_sampling_takes_films_equally_often() -> None:
 
 
 def test_targets_match_their_times_forwards_and_backwards() -> None:
-    data = constant([40, 60], frames=7, rise=20)
+    data = flat_dataset([40, 60], frames=7, rise=20)
     made = make_batch(data, plain(arbitrary_times=True), range(120))
     first, target, second = (frames.mean((1, 2, 3)) for frames in (made.first, made.target, made.second))
     torch.testing.assert_close(target, first + (second - first) * made.time, atol=1e-3, rtol=0)
@@ -70,7 +70,7 @@ def test_targets_match_their_times_forwards_and_backwards() -> None:
 
 
 def test_drawn_samples_are_exact_and_as_many_as_asked_for() -> None:
-    data = packed()
+    data = in_memory_dataset()
     made = make_batch(data, replace(GUIDED, data=replace(GUIDED.data, synthetic=1.0)), range(12))
     assert made.flow_is_exact.tolist() == [1.0] * 12
     time = made.time.view(-1, 1, 1, 1)
@@ -85,7 +85,7 @@ def test_drawn_samples_are_exact_and_as_many_as_asked_for() -> None:
 
 
 def test_teacher_flow_is_estimated_on_the_augmented_frames() -> None:
-    data = packed()
+    data = in_memory_dataset()
     sample = make_sample(data, replace(GUIDED, data=replace(GUIDED.data, synthetic=0.0)), 3)
     frames = (sample.first, sample.target, sample.second)
     flow, confidence = estimate_teacher_flow(*(frame.round().byte() for frame in frames))

@@ -24,12 +24,21 @@ from midframe.training.train.run_folder import read_log
 from midframe.training.train.setup import Budget, Datasets
 from midframe.training.train.state import Progress
 from midframe.training.train.validation import validation_batch
-from runs import GUIDED, PAPER, packed, read_checkpoint, same, shrink_paper, small_vgg, timeless_log
+from runs import (
+    GUIDED,
+    PAPER,
+    equal_values,
+    in_memory_dataset,
+    read_checkpoint,
+    shrink_paper,
+    timeless_log,
+    write_small_vgg,
+)
 
 VALIDATION_SIDE = 100
 """Side of the validation crops in these tests, in pixels."""
 
-DATASETS = Datasets(packed(), packed(2, 1))
+DATASETS = Datasets(in_memory_dataset(), in_memory_dataset(2, 1))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,7 @@ def _draw_no_curves(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrainingConfig:
     shrink_paper(monkeypatch)
-    return replace(PAPER, losses=replace(PAPER.losses, vgg_file=str(small_vgg(tmp_path / "vgg.pth"))))
+    return replace(PAPER, losses=replace(PAPER.losses, vgg_file=str(write_small_vgg(tmp_path / "vgg.pth"))))
 
 
 def run(config: TrainingConfig | None, folder: Path, **keywords: Any) -> Path:
@@ -145,10 +154,10 @@ def test_a_continued_run_of_guided_ends_with_the_same_bits(whole: Path, tmp_path
     torch.rand(3)  # the global generator must not matter
     run(None, folder)
     assert timeless_log(folder) == timeless_log(whole)
-    assert same(read_checkpoint(folder), read_checkpoint(whole))
+    assert equal_values(read_checkpoint(folder), read_checkpoint(whole))
     for name in ("weights.safetensors", "best.safetensors"):
         weights, expected = load_weights(folder / name), load_weights(whole / name)
-        assert same(dict(weights.state_dict()), dict(expected.state_dict()))
+        assert equal_values(dict(weights.state_dict()), dict(expected.state_dict()))
 
 
 def test_a_continued_run_with_discriminator_and_dropout_ends_with_the_same_bits(
@@ -160,7 +169,7 @@ def test_a_continued_run_with_discriminator_and_dropout_ends_with_the_same_bits(
         run(paper, tmp_path / "run", cancelled=cancel_after(3))
     run(None, tmp_path / "run")
     assert timeless_log(tmp_path / "run") == timeless_log(tmp_path / "whole")
-    assert same(read_checkpoint(tmp_path / "run"), read_checkpoint(tmp_path / "whole"))
+    assert equal_values(read_checkpoint(tmp_path / "run"), read_checkpoint(tmp_path / "whole"))
     assert {"discriminator", "discriminator_optimiser"} <= read_checkpoint(tmp_path / "run").keys()
 
 
@@ -179,7 +188,7 @@ def test_a_run_killed_before_its_first_step_can_be_continued(
     monkeypatch.undo()
     run(None, tmp_path / "run")
     assert timeless_log(tmp_path / "run") == timeless_log(whole)
-    assert same(read_checkpoint(tmp_path / "run"), read_checkpoint(whole))
+    assert equal_values(read_checkpoint(tmp_path / "run"), read_checkpoint(whole))
 
 
 def test_minutes_are_converted_to_samples_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,13 +294,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_its_batch_is_saved(
         run(config, folder)
     assert "\n" not in str(caught.value)
     batch, generator, before = failures[0]
-    assert same(dict(generator.state_dict()), before)
+    assert equal_values(dict(generator.state_dict()), before)
     saved = load_checkpoint(folder / "not-finite-3-0.pt")["batch"]
     for name, tensor in vars(batch).items():
         assert torch.equal(torch.nan_to_num(saved[name]), torch.nan_to_num(tensor))
     assert saved["first"].isnan().sum() == 1
     assert read_checkpoint(folder)["state"]["step"] == 3
-    assert same(read_checkpoint(folder)["generator"], before)
+    assert equal_values(read_checkpoint(folder)["generator"], before)
     monkeypatch.undo()
     run(None, folder, budget=Budget(samples=16))
     assert read_checkpoint(folder)["state"]["step"] == 4

@@ -15,7 +15,7 @@ from midframe.networks.guided import Guided
 from midframe.networks.weights import save_weights
 from midframe.training.config import LossConfig, TrainingConfig
 from midframe.training.train.models import build_models
-from runs import GUIDED, PAPER, same, shrink_paper, small_vgg
+from runs import GUIDED, PAPER, equal_values, shrink_paper, write_small_vgg
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrainingConfig:
     shrink_paper(monkeypatch)
-    return replace(PAPER, losses=replace(PAPER.losses, vgg_file=str(small_vgg(tmp_path / "vgg.pth"))))
+    return replace(PAPER, losses=replace(PAPER.losses, vgg_file=str(write_small_vgg(tmp_path / "vgg.pth"))))
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -40,8 +40,8 @@ def test_the_evaluation_copy_has_averaged_weights_in_float32_and_no_dropout(pape
     features = torch.rand(2, 128, 12, 12)
     assert torch.equal(copied.discriminate(features), copied.discriminate(features))
     assert not torch.equal(models.discriminate(features), models.discriminate(features))
-    assert same(weights_of(models.generator), before)
-    assert same(weights_of(models.evaluation_copy([]).generator), before)
+    assert equal_values(weights_of(models.generator), before)
+    assert equal_values(weights_of(models.evaluation_copy([]).generator), before)
 
 
 def test_initial_weights_come_from_a_file_of_the_same_network(tmp_path: Path) -> None:
@@ -75,5 +75,5 @@ def test_a_network_without_parameters_and_unknown_settings_are_refused() -> None
 
 def test_equal_seeds_give_equal_weights() -> None:
     one, other, third = (build_models(replace(GUIDED, seed=seed), CPU).generator for seed in (1, 1, 2))
-    assert same(weights_of(one), weights_of(other))
-    assert not same(weights_of(one), weights_of(third))
+    assert equal_values(weights_of(one), weights_of(other))
+    assert not equal_values(weights_of(one), weights_of(third))

@@ -17,7 +17,7 @@ from midframe.errors import InputError, OutputError
 from midframe.training.config_file import read_config
 from midframe.training.train.run_folder import RunLog, create, read_log
 from midframe.training.train.validation import tile_pictures
-from runs import GUIDED, files_of_at_most, write_log
+from runs import GUIDED, file_size_limit, write_log
 
 PICTURE = torch.zeros(3, 4, 6, dtype=torch.uint8)
 
@@ -85,7 +85,7 @@ def test_tensorboard_gets_the_values_of_the_log(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_in_one_line(tmp_path: Path) -> None:
     create(tmp_path, GUIDED)
     line = {"samples": 4, "words": "x" * 600}
-    with pytest.raises(OutputError, match=r"cannot be written: File too large") as caught, files_of_at_most(1000):
+    with pytest.raises(OutputError, match=r"cannot be written: File too large") as caught, file_size_limit(1000):
         write_lines(tmp_path, [line] * 3)
     assert "\n" not in str(caught.value)
     assert [entry["step"] for entry in read_log(tmp_path)] == [0]

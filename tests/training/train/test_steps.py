@@ -25,7 +25,7 @@ from midframe.training.train.steps import (
     generator_step,
     optimiser_step,
 )
-from runs import GUIDED, PAPER, packed, same, shrink_paper, small_vgg
+from runs import GUIDED, PAPER, equal_values, in_memory_dataset, shrink_paper, write_small_vgg
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrainingConfig:
     shrink_paper(monkeypatch)
-    return replace(PAPER, losses=replace(PAPER.losses, vgg_file=str(small_vgg(tmp_path / "vgg.pth"))))
+    return replace(PAPER, losses=replace(PAPER.losses, vgg_file=str(write_small_vgg(tmp_path / "vgg.pth"))))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def batch_for(config: TrainingConfig, dtype: torch.dtype = torch.float32) -> Batch:
-    return make_batch(packed(), config, range(config.batch_size)).to(CPU, dtype)
+    return make_batch(in_memory_dataset(), config, range(config.batch_size)).to(CPU, dtype)
 
 
 def step_generator(
@@ -98,17 +98,17 @@ def test_each_optimiser_changes_its_own_model_and_vgg_is_frozen(
     second = step_discriminator(models, first, paper)
     assert second.losses.keys() == {"discriminator", "target_accuracy", "predicted_accuracy"}
     assert all(gradient is None for gradient in stored_gradients(models))
-    assert same(weights_of(models.generator), generator)
+    assert equal_values(weights_of(models.generator), generator)
 
     assert optimiser_step(models.generator_optimiser, first.gradients, 0.01) > 0
     assert all(gradient is None for gradient in stored_gradients(models))
-    assert not same(weights_of(models.generator), generator)
-    assert same(weights_of(models.discriminator), discriminator)
+    assert not equal_values(weights_of(models.generator), generator)
+    assert equal_values(weights_of(models.discriminator), discriminator)
     updated = weights_of(models.generator)
     assert optimiser_step(models.discriminator_optimiser, second.gradients, 0.01) > 0
-    assert same(weights_of(models.generator), updated)
-    assert not same(weights_of(models.discriminator), discriminator)
-    assert same(weights_of(models.vgg), vgg)
+    assert equal_values(weights_of(models.generator), updated)
+    assert not equal_values(weights_of(models.discriminator), discriminator)
+    assert equal_values(weights_of(models.vgg), vgg)
 
 
 def test_the_discriminator_learns_from_targets_and_from_frames_predicted_before_the_update(
@@ -238,4 +238,4 @@ def test_gradients_that_are_not_finite_change_no_weights(value: float, clipping:
     gradients[1][0] = value
     before = weights_of(layer)
     assert not np.isfinite(optimiser_step(torch.optim.AdamW(layer.parameters()), gradients, 0.1, clipping))
-    assert same(weights_of(layer), before)
+    assert equal_values(weights_of(layer), before)
