@@ -33,6 +33,7 @@ Jobs = dict[str, Callable[[], Any]]
 
 
 def main() -> None:
+    """Measure everything and write the result file."""
     parser = common.parser(__doc__, "separable")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch and Halide")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of all jobs; the shortest time counts")

@@ -39,6 +39,7 @@ LINES, DENSE_TAPS, ODD_RINGS, EVEN_RINGS = "#222222", "#222222", "#d1495b", "#2e
 
 
 def main() -> None:
+    """Draw both figures into a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--film", type=Path, default=Path("../shared/data/films/dog-play.mp4"))
     parser.add_argument("--frame", type=int, default=60, help="index of the frame that is convolved to give the next")

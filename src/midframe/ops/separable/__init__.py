@@ -47,7 +47,7 @@ def separable_convolution(
 ) -> tuple[Tensor, Tensor]: ...
 
 
-def separable_convolution(  # noqa: PLR0913 - options of one operator, all given by name
+def separable_convolution(  # noqa: PLR0913 - options of one operator, all given by name and documented below
     image: Tensor,
     vertical: Tensor,
     horizontal: Tensor,
@@ -128,12 +128,12 @@ def _check_shapes(image: Tensor, vertical: Tensor, horizontal: Tensor, taps: Tap
         raise SettingError(f"scale is {scale}; it takes 1, 2 or 4")
     batch, _, height, width = image.shape
     if height % scale or width % scale:
-        raise SettingError(f"scale {scale} does not divide the picture, {height} rows by {width} columns")
+        raise SettingError(f"scale {scale} does not divide the image, {height} rows by {width} columns")
     expected = (batch, taps.size, height // scale, width // scale)
     for name, kernel in (("vertical", vertical), ("horizontal", horizontal)):
         if tuple(kernel.shape) != expected:
             raise SettingError(
-                f"{name} has shape {list(kernel.shape)}; with this picture, scale {scale} and {taps.size} taps a side "
+                f"{name} has shape {list(kernel.shape)}; with this image, scale {scale} and {taps.size} taps a side "
                 f"it takes {list(expected)}"
             )
         if kernel.device != image.device:
