@@ -116,7 +116,7 @@ def _print(data: dict[str, Any], indent: str = "") -> None:
             print(f"{indent}operators and the backends that run them, the one that auto takes first")
             for operator, backends in value.items():
                 print(
-                    f"{indent}  {operator:<22} {', '.join(name for name, found in backends.items() if found['runs'])}"
+                    f"{indent}  {operator:<24} {', '.join(name for name, found in backends.items() if found['runs'])}"
                 )
         elif isinstance(value, dict) and set(value) == {"runs", "why"}:
             print(f"{indent}{key:<18} {'yes' if value['runs'] else 'no'}: {value['why']}")
