@@ -1,10 +1,16 @@
-"""Shared parts of the benchmarks: facts about the machine, timing, the result file, and comparison with a revision.
+"""Write the result files of benchmarks and measuring scripts, all in one schema, and compare with a git revision.
 
-Every result file is one JSON object of schema `midframe.result/1`:
+Every file `benchmarks/results/*.json` is one JSON object with these keys (schema `midframe.result/1`):
 
-    {"schema": "midframe.result/1", "benchmark": NAME, "about": TEXT, "command": TEXT, "date": TEXT, "revision": TEXT,
-     "machine": {"processor", "instructions", "cores", "memory_gb", "system", "load_before"},
-     "versions": {"python", "torch", ...}, "figures": {...}, "against": {"revision", "figures"} (with --against)}
+- `schema`, `benchmark`: the schema's name and the name of the benchmark, which is also the name of the file.
+- `about`: what the figures are, with units.
+- `command`, `date`, `revision`: the command line, the time in UTC and the git revision, with `+` for changed files.
+- `machine`: processor, instruction sets, cores, memory in GiB, system, and the load average before measuring.
+- `versions`: of Python and of the packages that do the work; null for a package that is not installed.
+- `figures`: the measurements, different for each benchmark.
+- `against`: with `--against REV` only, the revision and its figures.
+
+A value that an older result did not record is null.
 """
 
 from __future__ import annotations
@@ -29,23 +35,28 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 SCHEMA = "midframe.result/1"
 PACKAGES = ("torch", "halide", "av", "numpy", "opencv-python-headless")
+"""Packages whose versions are recorded."""
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-"""Instruction sets that decide how fast the operators can be."""
+"""Instruction sets on which the speed of the operators depends, as Linux names them."""
 
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """Return an argument parser with the options that all benchmarks have: `--out` and `--against`.
 
-    name: of the result file, `benchmarks/results/NAME.json` by default.
+    name: the benchmark's name. `--out` is `benchmarks/results/NAME.json` by default.
     """
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="result file (JSON)")
     options.add_argument("--against", metavar="REV", help="measure this git revision too, in the same run")
+    options.set_defaults(benchmark=name)
     return options
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, instruction sets, cores, memory, system and the current load."""
+    """Return the processor, its instruction sets, cores, memory, the operating system and the load average.
+
+    Call it before measuring: `load_before` is the load average of the last minute.
+    """
     info = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").is_file() else ""
     lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     values = {key.strip(): value.strip() for key, value in lines.items()}
@@ -55,32 +66,33 @@ def machine() -> dict[str, Any]:
         "processor": values.get("model name") or platform.processor() or platform.machine(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
         "cores": cores(),
-        "memory_gb": round(pages / 2**30, 1),
+        "memory_gib": round(pages / 2**30, 1),
         "system": platform.system(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 
 def cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that do the work, as far as they are installed."""
-    found = {"python": platform.python_version()}
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of `PACKAGES`, None for a package that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue
+            found[package] = None
     return found
 
 
 def best_of(run: Callable[[], object], rounds: int = 5, warm_up: int = 1) -> float:
-    """Return the shortest wall time of `run` in seconds over several rounds, after calls that are not timed.
+    """Return the shortest wall time of `run` in seconds over several rounds.
 
-    Other work on the machine can only lengthen a run, so the shortest one is the most repeatable figure.
+    warm_up: number of calls before the rounds, which are not timed. Other work on the machine can only lengthen a call,
+    so the shortest time is the most repeatable figure.
     """
     for _ in range(warm_up):
         run()
@@ -97,58 +109,53 @@ def write_result(
 ) -> None:
     """Write the result file that `options.out` names, and measure `options.against` too if it is given.
 
-    about: what the figures are, with units. measured_on: `machine()` as it was before measuring (default: now).
+    options: parsed by `parser`. about: what the figures are, with units. measured_on: `machine()` as it was before
+    measuring (default: now).
     """
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
     result: dict[str, Any] = {
         "schema": SCHEMA,
-        "benchmark": Path(sys.argv[0]).stem,
+        "benchmark": options.benchmark,
         "about": about,
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_public(sys.argv[1:])]),
+        "command": shlex.join(["python", script, *_shorten_paths(sys.argv[1:])]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": revision(),
-        "machine": dict(measured_on or machine()),
+        "machine": measured_on or machine(),
         "versions": versions(),
         "figures": figures,
     }
     if options.against:
         result["against"] = {"revision": revision(options.against), "figures": _figures_of(options.against)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(f"written: {options.out}")
-
-
-def read_figures(name: str) -> dict[str, Any]:
-    """Return the figures of a stored result by its name, for plots and tables."""
-    stored: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
-    figures: dict[str, Any] = stored["figures"]
-    return figures
 
 
 def revision(name: str = "HEAD") -> str:
     """Return the short hash of a git revision, with `+` if it is HEAD and tracked files were changed since."""
-    short = _git("rev-parse", "--short", name)
-    changed = name == "HEAD" and _git("status", "--porcelain", "--untracked-files=no")
-    return f"{short}+" if changed else short
+    short_hash = _git("rev-parse", "--short", name)
+    is_changed = name == "HEAD" and _git("status", "--porcelain", "--untracked-files=no")
+    return f"{short_hash}+" if is_changed else short_hash
 
 
 @contextmanager
 def sources_of(name: str) -> Iterator[Path]:
     """Check out a git revision into a temporary folder and yield its `src`, for use as PYTHONPATH."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "revision"
-        _git("worktree", "add", "--detach", str(place), name)
+        checkout = Path(folder) / "revision"
+        _git("worktree", "add", "--detach", str(checkout), name)
         try:
-            yield place / "src"
+            yield checkout / "src"
         finally:
-            _git("worktree", "remove", "--force", str(place))
+            _git("worktree", "remove", "--force", str(checkout))
 
 
 def _figures_of(name: str) -> Any:
-    """Run the calling benchmark, as it is now, with the package of another revision; return its figures."""
+    """Run the calling benchmark, as it is now, with the package of another revision, and return its figures."""
     arguments = [part for part in sys.argv[1:] if not part.startswith("--against=")]
     if "--against" in arguments:
-        place = arguments.index("--against")
-        del arguments[place : place + 2]
+        index = arguments.index("--against")
+        del arguments[index : index + 2]
     with sources_of(name) as sources, tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [sys.executable, sys.argv[0], *arguments, "--out", str(out)]
@@ -156,17 +163,20 @@ def _figures_of(name: str) -> Any:
         return json.loads(out.read_text("utf-8"))["figures"]
 
 
-def _public(arguments: list[str]) -> list[str]:
-    """Shorten paths outside of the repository to their last part, so that no result names folders of one machine."""
-    shown = []
-    for part in arguments:
-        path = Path(part)
-        inside = path.is_absolute() and path.is_relative_to(ROOT)
-        shown.append(str(path.relative_to(ROOT)) if inside else path.name if path.is_absolute() else part)
-    return shown
+def _shorten_paths(arguments: list[str]) -> list[str]:
+    """Make absolute paths relative to the repository; outside of it, shorten them to their last part."""
+    shortened = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_absolute():
+            shortened.append(path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name)
+        else:
+            shortened.append(argument)
+    return shortened
 
 
 def _git(*arguments: str) -> str:
+    """Run git in the repository and return its output without surrounding white space."""
     return subprocess.run(
         ["git", "-C", str(ROOT), *arguments], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -11,7 +11,6 @@ Needs /proc.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -26,9 +25,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from throughput import machine
+import common
 
-ROOT = Path(__file__).resolve().parents[1]
+
+def main() -> None:
+    """Build the data sets, compare them, and write the result file."""
+    parser = common.parser(__doc__, "dataset")
+    parser.add_argument("films", type=Path, nargs="?", default=common.ROOT.parent / "shared/data/films")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=6, help="largest number of kills, of the build and of workers")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="seed of the moments of the kills")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    measured_on = common.machine()
+    with tempfile.TemporaryDirectory() as temporary:
+        out = [Path(temporary) / name for name in ("first", "second", "killed", "workers_killed")]
+        first = measure_build(options.films, out[0], options.workers)
+        print(f"built in {first.seconds:.0f} s", flush=True)
+        second = measure_build(options.films, out[1], options.workers + 1)
+        print(f"and again in {second.seconds:.0f} s", flush=True)
+        seconds = min(first.seconds, second.seconds)
+        killed = build_with_kills(options.films, out[2], options.workers, options.kills, seconds, rng)
+        print(killed, flush=True)
+        workers_killed = build_with_worker_kills(options.films, out[3], options.workers, options.kills, seconds, rng)
+        print(workers_killed, flush=True)
+        expected = hash_files(out[0])
+        figures = {
+            **summarise(first, second, options.workers, sum(path.stat().st_size for path in out[0].glob("*.tar"))),
+            "same_bytes_as_first": {folder.name: hash_files(folder) == expected for folder in out[1:]},
+            "seed": options.seed,
+            "killed": killed,
+            "workers_killed": workers_killed,
+        }
+    print(json.dumps(figures, indent=1, ensure_ascii=False))
+    about = "builds of one data set: figures of the first, and whether each other gave the same bytes in every file"
+    common.write_result(options, about, figures, measured_on)
 
 
 def start_build(films: Path, out: Path, workers: int) -> subprocess.Popen[str]:
@@ -52,9 +83,9 @@ class MeasuredBuild:
     summary: dict[str, Any]
     """The JSON summary of `midframe dataset build`."""
     seconds: float
-    """Seconds by the clock."""
+    """Wall time."""
     cpu_seconds: float
-    """CPU seconds of the build and its workers."""
+    """CPU time of the build and its workers."""
 
 
 def measure_build(films: Path, out: Path, workers: int) -> MeasuredBuild:
@@ -106,7 +137,7 @@ def build_with_kills(
 ) -> dict[str, Any]:
     """Build a data set, killing the build up to `kills` times at random moments and starting it again.
 
-    seconds: of an uninterrupted build.
+    seconds: duration of an uninterrupted build.
     """
     kill_times: list[float] = []
     workers_left = 0
@@ -138,7 +169,10 @@ def build_with_kills(
 def build_with_worker_kills(
     films: Path, out: Path, workers: int, kills: int, seconds: float, rng: random.Random
 ) -> dict[str, Any]:
-    """Build a data set, killing one of its workers up to `kills` times at random moments."""
+    """Build a data set, killing one of its workers up to `kills` times at random moments.
+
+    seconds: duration of an uninterrupted build.
+    """
     process = start_build(films, out, workers)
     killed = 0
     while process.poll() is None and killed < kills:
@@ -147,64 +181,34 @@ def build_with_worker_kills(
             os.kill(rng.choice(ids), signal.SIGKILL)
             killed += 1
     finish_build(process)
-    return {"workers_killed": killed}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("films", type=Path, nargs="?", default=ROOT.parent / "shared/data/films")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kills", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/dataset.json")
-    options = parser.parse_args()
-    rng = random.Random(options.seed)
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as temporary:
-        out = [Path(temporary) / name for name in ("first", "second", "killed", "robbed")]
-        first = measure_build(options.films, out[0], options.workers)
-        print(f"built in {first.seconds:.0f} s", flush=True)
-        second = measure_build(options.films, out[1], options.workers + 1)
-        print(f"and again in {second.seconds:.0f} s", flush=True)
-        seconds = min(first.seconds, second.seconds)
-        killed = build_with_kills(options.films, out[2], options.workers, options.kills, seconds, rng)
-        print(killed, flush=True)
-        robbed = build_with_worker_kills(options.films, out[3], options.workers, options.kills, seconds, rng)
-        print(robbed, flush=True)
-        expected = hash_files(out[0])
-        same = {folder.name: hash_files(folder) == expected for folder in out[1:]}
-        size = sum(path.stat().st_size for path in out[0].glob("*.tar"))
-    command = f"python benchmarks/dataset.py --workers {options.workers} --kills {options.kills} --seed {options.seed}"
-    result = {
-        "about": "builds of one data set; `same` says which gave the same bytes in every file as the first",
-        "command": command,
-        "machine": {**machine(), "load_before": round(load, 2)},
-        **summarise(first, second, options.workers, size),
-        "same": same,
-        "killed": killed,
-        "robbed": robbed,
-    }
-    options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps(result, indent=1, ensure_ascii=False))
+    return {"kills": killed}
 
 
 def summarise(first: MeasuredBuild, second: MeasuredBuild, workers: int, size: int) -> dict[str, Any]:
-    """Return the measurements of the uninterrupted builds. size: of the first one's shards, in bytes."""
+    """Return the measurements of the uninterrupted builds. size: total size of the first one's shards in bytes."""
     summary = first.summary
-    copied = ("films", "clips", "samples", "frames_decoded", "rejected_windows", "clips_without_sample", "left_out")
+    summary_keys = (
+        "films",
+        "clips",
+        "samples",
+        "frames_decoded",
+        "rejected_windows",
+        "clips_without_sample",
+        "left_out",
+    )
     return {
         "workers": workers,
         "triplets": sum(summary["samples"].values()),
         "minutes": round(first.seconds / 60, 2),
-        "processor_minutes": round(first.cpu_seconds / 60, 2),
+        "cpu_minutes": round(first.cpu_seconds / 60, 2),
         "second_build": {
             "workers": workers + 1,
             "minutes": round(second.seconds / 60, 2),
-            "processor_minutes": round(second.cpu_seconds / 60, 2),
+            "cpu_minutes": round(second.cpu_seconds / 60, 2),
         },
         "decoding_fraction": summary["decoding_fraction"],
         "megabytes": round(size / 1e6, 1),
-        **{name: summary[name] for name in (*copied, "seconds")},
+        **{name: summary[name] for name in (*summary_keys, "seconds")},
     }
 
 

@@ -1,9 +1,10 @@
 """Measure the cut detector on real films and on sequences assembled from them; write benchmarks/results/cuts.json.
 
-    python scripts/measure_cuts.py [FILMS]        (default: ../shared/data/films beside the repository)
+    python scripts/measure_cuts.py [FILMS]
 
-The cuts of the real films are labelled in benchmarks/labels/cuts.json. Assembled sequences consist of thumbnails of the
-real films. Every number comes from a `CutDetector` that is fed frame by frame. docs/cuts.md explains the results.
+FILMS is ../shared/data/films, beside the repository, by default. The cuts of the real films are labelled in
+benchmarks/labels/cuts.json. Assembled sequences consist of thumbnails of the real films. Every score comes from a
+`CutDetector` that is fed frame by frame. docs/cuts.md explains the results.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,12 @@ from midframe.video.ffmpeg import film_stream, open_container
 from midframe.video.pixels import planes_of
 
 ROOT = Path(__file__).resolve().parents[1]
-FILMS = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "data" / "films"
+sys.path.append(str(ROOT / "benchmarks"))
+
+import common  # noqa: E402
+
 LABELS = json.loads((ROOT / "benchmarks/labels/cuts.json").read_text())
+"""The first frames after cuts by the name of the film (`cuts`), and the films with fast motion (`fast`)."""
 
 SEQUENCES = 500
 """Sequences assembled for each kind of cut."""
@@ -42,22 +46,26 @@ rng = np.random.default_rng(1)
 
 
 def main() -> None:
-    names = sorted(path.name for path in FILMS.iterdir() if path.suffix != ".md")
-    films = {name: read_film(FILMS / name) for name in names}
+    """Measure films, sequences and speed, and write the result file."""
+    parser = common.parser(__doc__, "cuts")
+    parser.add_argument("films", type=Path, nargs="?", default=ROOT.parent / "shared" / "data" / "films")
+    options = parser.parse_args()
+    measured_on = common.machine()
+    names = sorted(path.name for path in options.films.iterdir() if path.suffix != ".md")
+    films = {name: read_film(options.films / name) for name in names}
     fast = {name: film for name, film in films.items() if name in LABELS["fast"]}
-    halves = [{name: films[name] for name in names[start::2]} for start in (0, 1)]
-    results: dict[str, Any] = {"threshold": THRESHOLD}
-    results["real films"] = {"all": measure_films(films), "fast motion": measure_films(fast)}
+    real_films = {"all": measure_films(films), "fast motion": measure_films(fast)}
     for step in (2, 3, 4):
-        results["real films"][f"all, every {step}. frame"] = measure_films(films, step)
-        results["real films"][f"fast motion, every {step}. frame"] = measure_films(fast, step)
-    for letter, half in zip("AB", halves, strict=True):
-        results[f"half {letter}"] = measure_half(half, {name: half[name] for name in half if name in fast})
-    results["milliseconds, best of 200"] = measure_speed(films[names[0]])
-    results["sequences in each set"] = SEQUENCES
-    text = json.dumps(results, indent=1, ensure_ascii=False)
-    (ROOT / "benchmarks/results/cuts.json").write_text(text + "\n")
-    print(text)
+        real_films[f"all, every {step}. frame"] = measure_films(films, step)
+        real_films[f"fast motion, every {step}. frame"] = measure_films(fast, step)
+    figures: dict[str, Any] = {"threshold": THRESHOLD, "real films": real_films}
+    for letter, start in (("A", 0), ("B", 1)):
+        half = {name: films[name] for name in names[start::2]}
+        figures[f"half {letter}"] = measure_half(half, {name: half[name] for name in half if name in fast})
+    figures["milliseconds, best of 200"] = measure_speed(films[names[0]])
+    figures["sequences in each set"] = SEQUENCES
+    print(json.dumps(figures, indent=1, ensure_ascii=False))
+    common.write_result(options, "cut detector: detected cuts, false alarms and time", figures, measured_on)
 
 
 def measure_films(films: dict[str, Shot], step: int = 1) -> dict[str, Any]:
@@ -125,16 +133,13 @@ def measure_speed(film: Shot) -> dict[str, float]:
     }
 
 
-def best_milliseconds(work: Callable[[], object]) -> float:
-    best = np.inf
-    for _ in range(200):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return round(best * 1e3, 3)
+def best_milliseconds(function: Callable[[], object]) -> float:
+    """Return the shortest time of 200 calls in milliseconds."""
+    return round(common.best_of(function, rounds=200) * 1e3, 3)
 
 
 def read_film(path: Path) -> Shot:
+    """Decode a film and return the thumbnails of its frames."""
     film = []
     with open_container(str(path)) as container:
         stream = film_stream(container, str(path))
@@ -161,6 +166,7 @@ def thumbnails_of_views(luma: Array, depth: int) -> Views:
 
 
 def split_into_shots(films: dict[str, Shot]) -> list[Shot]:
+    """Split films at their labelled cuts."""
     shots = []
     for name, film in films.items():
         edges = [0, *LABELS["cuts"].get(name, []), len(film)]
@@ -254,6 +260,7 @@ def uncut_scores(shots: list[Shot]) -> dict[str, Array]:
 
 
 def random_sequences(shots: list[Shot], length: int) -> list[Sequence]:
+    """Return excerpts of a length at random positions, a quarter as many as `SEQUENCES`."""
     positions = [random_position(shots, length) for _ in range(SEQUENCES // 4)]
     return [excerpt(shots[a], "whole", i, length) for a, i in positions]
 
@@ -270,19 +277,23 @@ def random_position(shots: list[Shot], length: int) -> tuple[int, int]:
 
 
 def excerpt(shot: Shot, view: str, start: int, count: int = 3, step: int = 1) -> Sequence:
+    """Return every `step`-th frame of a shot from `start` on, `count` frames in all, in one view."""
     return [shot[start + k * step][view] for k in range(count)]
 
 
 def thumbnail_of_cells(cells: Array) -> Thumbnail:
+    """Return the thumbnail that has these cells, clipped to 0..255."""
     cells = np.clip(cells, 0, 255).astype(np.float32)
     return Thumbnail(cells, np.sort(cells, axis=None))
 
 
 def change_cells(sequence: Sequence, change: Callable[[Array], Array]) -> Sequence:
+    """Return a sequence with a function applied to the cells of each thumbnail."""
     return [thumbnail_of_cells(change(frame.cells)) for frame in sequence]
 
 
 def dissolves(shots: list[Shot], length: int) -> list[Sequence]:
+    """Return sequences in which one excerpt dissolves into another during `length` frames."""
     sequences = []
     pairs = zip(random_sequences(shots, length + 8), random_sequences(shots, length + 8), strict=True)
     weights = np.clip((np.arange(length + 8) - 3) / (length + 1), 0, 1)
@@ -293,16 +304,19 @@ def dissolves(shots: list[Shot], length: int) -> list[Sequence]:
 
 
 def add_flash(sequence: Sequence, length: int) -> Sequence:
+    """Brighten `length` frames from the sixth on."""
     end = 5 + length
     return sequence[:5] + change_cells(sequence[5:end], lambda c: 150 + 0.5 * c) + sequence[end:]
 
 
 def fade_to_black(sequence: Sequence) -> Sequence:
+    """Fade a sequence of 20 frames to black in 12 frames."""
     levels = np.clip(1 - (np.arange(20) - 3) / 12, 0, 1)
     return [thumbnail_of_cells(16 + level * (frame.cells - 16)) for level, frame in zip(levels, sequence, strict=True)]
 
 
 def add_flicker(sequence: Sequence) -> Sequence:
+    """Multiply each frame by a random factor between 0.85 and 1.15."""
     return [thumbnail_of_cells(frame.cells * rng.uniform(0.85, 1.15)) for frame in sequence]
 
 
