@@ -31,7 +31,7 @@ print(json.dumps({
     "backend": summary["backend"],
     "render_seconds": summary["seconds"]["render"],
     "total_seconds": summary["seconds"]["total"],
-    "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
 }))
 """
 """The program of one conversion; it prints its figures as JSON."""

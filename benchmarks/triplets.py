@@ -1,10 +1,10 @@
 """Measure the PSNR of networks on triplets with a known middle frame, beside averaging and DIS optical flow.
 
-    python benchmarks/triplets.py SET... [--films FILM... --distances 1 3] [--networks default WEIGHTS...] [--shader]
+    python benchmarks/triplets.py SET... [--films FILM... --apart 1 3] [--networks default WEIGHTS...] [--shader]
 
-SET is a folder of NAME/{first,middle,last}.png. --films takes triplets of films, at evenly spaced positions; each of
---distances, in frames from one picture of a triplet to the next, is a set of its own. With --shader, every network is
-also measured with the pixel shader.
+SET is a folder of NAME/{first,middle,last}.png. --films takes triplets of films, at evenly spaced positions. --apart
+gives the frames from one picture of a triplet to the next; each number makes a set of its own. With --shader, every
+network is also measured with the pixel shader.
 
 The PSNR is that of the whole picture in 8-bit RGB, after rounding, in dB. The mean is taken over pictures.
 
@@ -47,23 +47,24 @@ def main() -> None:
     options = parser(__doc__, "triplets")
     options.add_argument("sets", nargs="*", type=Path)
     options.add_argument("--films", nargs="*", type=Path, default=[])
-    options.add_argument("--positions", type=int, default=4, help="triplets of a film")
-    options.add_argument("--distances", nargs="+", type=int, default=[1], help="frames between neighbours of a triplet")
+    options.add_argument("--places", type=int, default=4, help="triplets of each film")
+    options.add_argument("--apart", nargs="+", type=int, default=[1], help="frames between neighbours of a triplet")
     options.add_argument("--networks", nargs="*", default=["default"])
     options.add_argument("--shader", action="store_true", help="measure with the pixel shader, too")
     options.add_argument("--pictures", type=Path, help="write the predicted frames into this folder")
     arguments = options.parse_args()
     measured_on = machine()
     sets = {folder.name: folder_triplets(folder) for folder in arguments.sets}
-    for distance in arguments.distances if arguments.films else ():
+    for distance in arguments.apart if arguments.films else ():
         name = "films" if distance == 1 else f"films, {distance} apart"
-        sets[name] = films_triplets(arguments.films, arguments.positions, distance)
+        sets[name] = films_triplets(arguments.films, arguments.places, distance)
     networks = {name: midframe.load(name) for name in arguments.networks}
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, triplets in sets.items():
-        figures[name] = measure(triplets, networks, arguments.shader, arguments.pictures)
-        print(name, figures[name]["mean"], flush=True)
-    write_result(arguments, "PSNR in dB, 8-bit RGB, mean over pictures", {"sets": figures}, measured_on)
+        results[name] = measure(triplets, networks, arguments.shader, arguments.pictures)
+        print(name, results[name]["mean"], flush=True)
+    figures = {"networks": arguments.networks, "sets": results}
+    write_result(arguments, "PSNR in dB, 8-bit RGB, mean over pictures", figures, measured_on)
 
 
 def measure(

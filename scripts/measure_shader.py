@@ -15,10 +15,8 @@ Frames are converted to RGB by the decoder's default conversion, the same for al
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
-import time
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +32,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from midframe.shader import PRESETS, apply_shader, blend_map
 from midframe.shader.maps import shader_maps
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import common  # noqa: E402
 
 Picture = NDArray[np.uint8]
 """RGB picture `[H, W, 3]`."""
@@ -60,33 +63,28 @@ class StaticPair:
 
 def main() -> None:
     """Measure everything, write the result file and draw the pictures of docs/shader.md."""
-    root = Path(__file__).resolve().parent.parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=root.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=root / "benchmarks" / "results" / "shader.json")
-    parser.add_argument("--images", type=Path, default=root / "docs" / "images")
+    parser = common.parser(__doc__, "shader")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
+    measured_on = common.machine()
     networks = interpolators()
-    result: dict[str, Any] = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "opencv": cv2.__version__,
-            "threads": torch.get_num_threads(),
-        },
-        "psnr": {name: psnr_on(arguments.data / "triplets", network) for name, network in networks.items()},
-        "still": {},
-        "milliseconds_1280x720": measure_times(),
-    }
     films: dict[str, Callable[[], Iterator[StaticPair]]] = {"drawn: caption over motion": caption_pairs}
     for clip, start in STATIC_CLIPS.items():
         path = arguments.data / "films" / clip
         films[clip] = lambda path=path, start=start: clip_pairs(path, start)  # type: ignore[misc]
-    for film, pairs in films.items():
-        result["still"][film] = {name: deviations(pairs(), networks[name]) for name in ("dis", "noisy average")}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    figures = {
+        "threads": torch.get_num_threads(),
+        "psnr": {name: psnr_on(arguments.data / "triplets", network) for name, network in networks.items()},
+        "static": {
+            film: {name: deviations(pairs(), networks[name]) for name in ("dis", "noisy average")}
+            for film, pairs in films.items()
+        },
+        "milliseconds_1280x720": measure_times(),
+    }
+    print(json.dumps(figures, indent=1))
+    about = "pixel shader: PSNR in dB on triplets, deviation in static areas in grey levels, time in milliseconds"
+    common.write_result(arguments, about, figures, measured_on)
     draw_maps(arguments.data / "films" / "dog-play.mp4", arguments.images / "shader-maps.jpg")
     del films["river-boat-still.mp4"]  # it has a watermark
     draw_deviations(films, arguments.images / "shader-still.jpg")
@@ -159,7 +157,7 @@ def psnr_on(triplets: Path, interpolate: Interpolator) -> dict[str, Any]:
 def deviations(pairs: Iterator[StaticPair], interpolate: Interpolator) -> dict[str, Any]:
     """Measure |interpolated - mean of both frames| in static areas, in grey levels of 8 bits.
 
-    Returns for each area its part of the picture and, for each mode, the mean and the 99th percentile.
+    Returns for each area its fraction of the picture and, for each mode, the mean and the 99th percentile.
     """
     values: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     area_sizes: dict[str, list[float]] = {}
@@ -173,7 +171,7 @@ def deviations(pairs: Iterator[StaticPair], interpolate: Interpolator) -> dict[s
                 deviation = np.abs(picture - mean)[mask].ravel()
                 values.setdefault(area, {}).setdefault(mode, []).append(deviation)
     return {
-        area: {"share_of_picture": round(float(np.mean(area_sizes[area])), 3)}
+        area: {"fraction_of_picture": round(float(np.mean(area_sizes[area])), 3)}
         | {
             mode: {
                 "mean": round(float(np.concatenate(parts).mean()), 3),
@@ -225,7 +223,7 @@ def clip_pairs(path: Path, start: int) -> Iterator[StaticPair]:
     for first, second in pairwise(frames):
         changed = (np.abs(first.astype(np.int16) - second).max(axis=2) > 2).astype(np.uint8)
         static = cv2.dilate(changed, np.ones((5, 5), np.uint8)) == 0
-        yield StaticPair(first, second, {"still": static})
+        yield StaticPair(first, second, {"static": static})
 
 
 def measure_times() -> dict[str, float]:
@@ -234,17 +232,12 @@ def measure_times() -> dict[str, float]:
     milliseconds = {}
     for name, preset in PRESETS.items():
         blend = blend_map(first, second, preset)
-        jobs: dict[str, Callable[[], object]] = {
+        functions: dict[str, Callable[[], object]] = {
             "blend_map": lambda p=preset: blend_map(first, second, p),  # type: ignore[misc]
             "apply": lambda p=preset, b=blend: apply_shader(prediction, first, second, 0.5, b, p),  # type: ignore[misc]
         }
-        for job, run in jobs.items():
-            seconds = []
-            for _ in range(30):
-                start = time.perf_counter()
-                run()
-                seconds.append(time.perf_counter() - start)
-            milliseconds[f"{job} {name}"] = round(min(seconds) * 1e3, 2)
+        for function, run in functions.items():
+            milliseconds[f"{function} {name}"] = round(common.best_of(run, rounds=30) * 1e3, 2)
     return milliseconds
 
 
