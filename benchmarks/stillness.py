@@ -34,6 +34,7 @@ from static_regions import (
 )
 
 SHADERS = ("default", "paper", "off")
+"""Shader presets, and no shader."""
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from midframe.video.cuts import CutDetector
 from midframe.video.reader import ReadReport
 
 AIM = 1.15
-"""The greatest acceptable ratio of the wall time to the bound."""
+"""The largest acceptable ratio of the wall time to the bound."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class Run:
     """The figures of one run, in seconds."""
 
     decode: float
-    """Decoding alone."""
+    """Wall time of decoding alone."""
     render: float
-    """Rendering alone."""
+    """Wall time of rendering alone."""
     encode: float
-    """Encoding alone."""
+    """Wall time of encoding alone."""
     wall: float
-    """The whole conversion, by the clock."""
+    """Wall time of the whole conversion."""
     cpu: float
-    """The whole conversion, in processor time."""
+    """Processor time of the whole conversion."""
     load: float
-    """Average number of processes that wanted a core in the minute before; before the first run, only other ones."""
+    """Load average of the minute before the run. Before the first run, it counts only other processes."""
 
 
 def main() -> None:
@@ -108,7 +108,10 @@ def measure(film: Path, settings: Settings, folder: Path) -> Run:
 
 
 def evaluate(runs: list[Run]) -> dict[str, Any]:
-    """Return bound and ratio from the best of each figure. `reached` is None if the machine was busy beforehand."""
+    """Return the bound and the ratio from the shortest of each time, and whether the aim is reached.
+
+    `reached` is None if the machine was busy before the first run.
+    """
     stages = [min(getattr(run, stage) for run in runs) for stage in ("decode", "render", "encode")]
     bound = max(*stages, min(run.cpu for run in runs) / cores())
     ratio = min(run.wall for run in runs) / bound

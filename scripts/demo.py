@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from midframe.conversion import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "out"
-HEIGHT = 360
-"""Height of the pictures of the strip, in pixels."""
+OUT_FOLDER = ROOT / "out"
+"""Folder of the converted film and the strip."""
+STRIP_HEIGHT = 360
+"""Height of the pictures in the strip, in pixels."""
 
-CUT = 60
+CUT_DIFFERENCE = 60
 """Mean difference of gray values above which two frames are taken to belong to different shots."""
 
 
@@ -36,21 +37,21 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("film", nargs="?", type=Path)
-    parser.add_argument("--start", type=Fraction)
-    parser.add_argument("--seconds", type=Fraction)
-    parser.add_argument("--network", default="default")
-    parser.add_argument("--strip", type=Path)
-    given = parser.parse_args()
-    OUT.mkdir(exist_ok=True)
-    source = given.film or draw_film(OUT / "demo.mp4")
-    target = OUT / f"{source.stem}-smooth.mp4"
+    parser.add_argument("--start", type=Fraction, help="convert from this time on, in seconds")
+    parser.add_argument("--seconds", type=Fraction, help="convert this many seconds")
+    parser.add_argument("--network", default="default", help="name of a network, or weights file")
+    parser.add_argument("--strip", type=Path, help="picture to write, by default out/FILM-strip.png")
+    options = parser.parse_args()
+    OUT_FOLDER.mkdir(exist_ok=True)
+    source = options.film or draw_film(OUT_FOLDER / "demo.mp4")
+    target = OUT_FOLDER / f"{source.stem}-smooth.mp4"
     print(f"converting {source} ...")
     summary = convert(
         source,
         target,
-        network=given.network,
-        start=given.start,
-        duration=given.seconds,
+        network=options.network,
+        start=options.start,
+        duration=options.seconds,
         overwrite=True,
         progress=ProgressPrinter().show,
     )
@@ -59,7 +60,7 @@ def main() -> None:
     counts = summary.counts
     frames = f"{counts.read} frames became {counts.written}, {counts.interpolated} of them interpolated"
     print(f"the film:  {target}  ({frames})")
-    picture = given.strip or OUT / f"{source.stem}-strip.png"
+    picture = options.strip or OUT_FOLDER / f"{source.stem}-strip.png"
     time_shown = draw_strip(target, picture)
     print(f"the strip: {picture}  (first, interpolated, second, at {float(time_shown):.2f} s)")
 
@@ -104,14 +105,14 @@ def draw_strip(film: Path, picture: Path) -> Fraction:
     ]
     if not differences:
         raise SystemExit(f"{film} has no interpolated frame to show")
-    _, first = max((pair for pair in differences if pair[0] < CUT), default=differences[0])
+    _, first = max((pair for pair in differences if pair[0] < CUT_DIFFERENCE), default=differences[0])
     shown = [
-        frame.to_image(height=HEIGHT, width=round(frame.width * HEIGHT / frame.height))
+        frame.to_image(height=STRIP_HEIGHT, width=round(frame.width * STRIP_HEIGHT / frame.height))
         for number, (_, frame) in enumerate(decode(film))
         if first <= number <= first + 2
     ]
     width = shown[0].width
-    sheet = Image.new("RGB", (width * 3 + 16, HEIGHT + 28), "white")
+    sheet = Image.new("RGB", (width * 3 + 16, STRIP_HEIGHT + 28), "white")
     for n, (name, image) in enumerate(zip(("first", "interpolated", "second"), shown, strict=True)):
         sheet.paste(image, (n * (width + 8), 28))
         ImageDraw.Draw(sheet).text((n * (width + 8) + 4, 4), name, fill="black", font=ImageFont.load_default(16))

@@ -1,10 +1,10 @@
-"""Split a folder's files into pieces below a size limit, and join the pieces again, checked by SHA-256.
+"""Split a folder's files into pieces of limited size, or join such pieces and verify them by SHA-256.
 
     python scripts/pieces.py split FOLDER --out PIECES [--megabytes 15]
     python scripts/pieces.py join PIECES --out FOLDER
 
-PIECES holds `files.tar.0`, `files.tar.1`, ..., which concatenated are one tar file, and `pieces.json` with their sizes
-and hashes. Needs only the standard library.
+PIECES is a folder with `files.tar.0`, `files.tar.1` and so on, which are one tar file when concatenated, and with
+`pieces.json`, which lists their sizes and hashes. Needs only the standard library.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MANIFEST = "pieces.json"
+"""File name of the manifest."""
 FORMAT = "midframe-pieces/1"
 """The value of `format` in the manifest."""
-BLOCK = 1 << 20
+BLOCK_SIZE = 1 << 20
 """Bytes that are copied at once."""
 
 
 def main() -> int:
+    """Split or join, print the paths of the files written, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("split", "join"))
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--megabytes", type=float, default=15, help="of a piece, at most")
+    parser.add_argument("--megabytes", type=float, default=15, help="largest size of a piece")
     options = parser.parse_args()
     try:
         if options.action == "join":
@@ -65,7 +67,7 @@ def split(folder: Path, files: Sequence[Path], out: Path, max_bytes: int) -> lis
             path = out / f"files.tar.{len(pieces)}"
             piece_hash = hashlib.sha256()
             with path.open("wb") as file:
-                while file.tell() < max_bytes and (block := archive.read(min(BLOCK, max_bytes - file.tell()))):
+                while file.tell() < max_bytes and (block := archive.read(min(BLOCK_SIZE, max_bytes - file.tell()))):
                     file.write(block)
                     piece_hash.update(block)
                     total_hash.update(block)
