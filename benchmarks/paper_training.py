@@ -65,6 +65,7 @@ COMPARED = ("perceptual", "reconstruction")
 
 
 def main() -> None:
+    """Train, or measure the memory of one precision, and write the result file and the figure."""
     options = parse_options()
     import torch
 
@@ -73,12 +74,8 @@ def main() -> None:
     if options.memory_only:
         print(measure_memory(config, load_triplets(options.data, "train", 8)))
         return
-    machine = common.machine()
-    child = [sys.executable, *sys.argv, "--memory-only", "--precision"]
-    memory_bytes = {
-        precision: int(subprocess.run([*child, precision], check=True, capture_output=True, text=True).stdout)
-        for precision in ("float32", "bfloat16")
-    }
+    measured_on = common.machine()
+    memory = measure_memory_of_precisions(config)
     from midframe.training.train.validation import TRIPLETS
 
     training = load_triplets(options.data, "train", options.windows)
@@ -88,34 +85,17 @@ def main() -> None:
     curves = {name: [round(line[name], 5) for line in steps] for name in RECORDED}
     average = [losses_of_average(batch, config.losses) for batch in batches_of_run(training, config, len(steps))]
     curves |= {f"{name}_of_average": [round(each[name], 5) for each in average] for name in COMPARED}
-    psnr = next((round(line["psnr"], 3) for line in reversed(lines) if line["kind"] == "validation"), None)
     durations = step_durations(steps)
     figures = {
-        "run": {
-            "steps": len(steps),
-            "batch_size": config.batch_size,
-            "crop_size": options.crop,
-            "windows": len(training.windows),
-            "films": len(training.film_names),
-            "learning_rate": config.optimiser.learning_rate,
-            "warmup_steps": options.warmup,
-            "initialisation": options.initialisation,
-            "discriminator_learning_rate": config.discriminator.learning_rate,
-            "precision": config.precision,
-            "vgg_layer": perceptual_vgg(config.losses)[1],
-            "threads": options.threads,
-        },
+        "run": describe_run(options, config, training, len(steps)),
         "seconds_per_step": {
             "median": round(statistics.median(durations), 2),
             "best": round(min(durations), 2),
             "cpu": round(statistics.median(cpu_seconds[1:]), 2),
         },
-        "memory_mb": {
-            **{f"step, {precision}": round(size / 2**20) for precision, size in memory_bytes.items()},
-            "weights": round(weights_size(config) / 2**20),
-        },
+        "memory_mb": memory,
         "validation": {
-            "psnr": psnr,
+            "psnr": next((round(line["psnr"], 3) for line in reversed(lines) if line["kind"] == "validation"), None),
             "psnr_of_average": psnr_of_average(validation),
             "windows": len(validation.windows),
         },
@@ -123,12 +103,43 @@ def main() -> None:
         "curves": curves,
     }
     about = "a short run of preset `paper` with all of its losses and both optimisers"
-    common.write_result(options, about, figures, machine)
+    common.write_result(options, about, figures, measured_on)
     draw(curves, options.figure)
     print(json.dumps({name: value for name, value in figures.items() if name != "curves"}, indent=1))
 
 
+def describe_run(
+    options: argparse.Namespace, config: TrainingConfig, training: InMemoryDataset, steps: int
+) -> dict[str, Any]:
+    """Return the settings and the size of the run."""
+    return {
+        "steps": steps,
+        "batch_size": config.batch_size,
+        "crop_size": options.crop,
+        "windows": len(training.windows),
+        "films": len(training.film_names),
+        "learning_rate": config.optimiser.learning_rate,
+        "warmup_steps": options.warmup,
+        "initialisation": options.initialisation,
+        "discriminator_learning_rate": config.discriminator.learning_rate,
+        "precision": config.precision,
+        "vgg_layer": perceptual_vgg(config.losses)[1],
+        "threads": options.threads,
+    }
+
+
+def measure_memory_of_precisions(config: TrainingConfig) -> dict[str, int]:
+    """Return the peak memory of a step in each precision, each in a process of its own, and the size of the weights."""
+    child = [sys.executable, *sys.argv, "--memory-only", "--precision"]
+    memory = {}
+    for precision in ("float32", "bfloat16"):
+        output = subprocess.run([*child, precision], check=True, capture_output=True, text=True).stdout
+        memory[f"step, {precision}"] = round(int(output) / 2**20)
+    return {**memory, "weights": round(weights_size(config) / 2**20)}
+
+
 def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = common.parser(__doc__, "paper_training")
     parser.add_argument("--data", type=Path, required=True, help="folder of `midframe dataset build`")
     parser.add_argument("--vgg", type=Path, required=True, help="VGG-19's file")

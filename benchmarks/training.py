@@ -59,6 +59,7 @@ class Timing:
 
 
 def main() -> None:
+    """Time all kinds of steps and write the result file."""
     parser = common.parser(__doc__, "training")
     parser.add_argument("--prototype", type=Path, default=PROTOTYPE)
     parser.add_argument("--rounds", type=int, default=12)
@@ -69,7 +70,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    machine = common.machine()
+    measured_on = common.machine()
     triplets = moving_texture()
     with ThreadPoolExecutor(MICRO_BATCHES) as threads:
         steps = {
@@ -96,7 +97,7 @@ def main() -> None:
             "cpu": round(statistics.median(theirs.cpu / ours.cpu for theirs, ours in pairs), 3),
         }
     about = "training steps of `guided` on the CPU: crops per second, CPU seconds per step"
-    common.write_result(options, about, figures, machine)
+    common.write_result(options, about, figures, measured_on)
     print(json.dumps(figures, indent=1))
 
 

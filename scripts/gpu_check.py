@@ -33,6 +33,7 @@ WARM_UP_CALLS = 2
 
 
 def main() -> int:
+    """Run all parts, write the results after each one, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("gpu-check.json"))
     parser.add_argument("--minutes", type=float, default=8.0, help="no new measurement starts after this time")

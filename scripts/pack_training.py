@@ -49,6 +49,7 @@ GOLDEN_RATIO = 0.6180339887498949
 
 
 def main() -> int:
+    """Pack, print a summary and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)

@@ -56,6 +56,7 @@ DRY_RUN_NETWORK = {
 
 
 def main() -> int:
+    """Train, measure, collect the results and return the exit code."""
     start = time.monotonic()
     options = parse_options()
     try:
@@ -81,6 +82,7 @@ def main() -> int:
 
 
 def parse_options() -> argparse.Namespace:
+    """Return the options of the command line, with absolute paths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=Path, default=HERE)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pieces; those in it are replaced")
@@ -124,7 +126,6 @@ def run_training(options: argparse.Namespace, start: float) -> dict[str, Any]:
     from midframe.training.train.loop import train
     from midframe.training.train.run_folder import read_log
     from midframe.training.train.setup import Datasets
-    from midframe.training.train.state import Progress
 
     package = Path(midframe.__file__).parent.relative_to(options.pack)  # fails if another copy was imported
     device = torch.device("cpu" if options.dry_run else options.device)
@@ -138,12 +139,6 @@ def run_training(options: argparse.Namespace, start: float) -> dict[str, Any]:
     config, budget = choose_run(options, deadline, resumes)
     previous_log = read_log(options.run) if resumes else []
     seconds_until_training = time.monotonic() - start
-
-    def print_progress(progress: Progress) -> None:
-        losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
-        left = "" if progress.seconds_left is None else f", {progress.seconds_left / 60:.1f} minutes left"
-        speed = f"{progress.samples_per_second:.1f} a second, waited {progress.data_wait:.1%}"
-        print(f"step {progress.step}, {progress.samples} samples, {speed}{left}: {losses}", flush=True)
 
     try:
         train(
@@ -167,6 +162,14 @@ def run_training(options: argparse.Namespace, start: float) -> dict[str, Any]:
         "seconds_until_training": round(seconds_until_training, 1),
         **summarise_log(options.run, previous_log),
     }
+
+
+def print_progress(progress: Any) -> None:
+    """Print one line about the state of a run, a `Progress` of midframe.training.train.state."""
+    losses = " ".join(f"{name} {value:.4g}" for name, value in progress.losses.items())
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left / 60:.1f} minutes left"
+    speed = f"{progress.samples_per_second:.1f} a second, waited {progress.data_wait:.1%}"
+    print(f"step {progress.step}, {progress.samples} samples, {speed}{left}: {losses}", flush=True)
 
 
 def prepare_torch(device: Any, *, compile_guided: bool) -> None:
