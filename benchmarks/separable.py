@@ -29,7 +29,10 @@ from midframe.ops.separable import halide, pytorch
 
 HEIGHT, WIDTH, CHANNELS, TAPS = 720, 1280, 3, 51
 
+"""Size of the frame, its channels, and the number of taps of the dense kernels."""
+
 Jobs = dict[str, Callable[[], Any]]
+"""Functions that are timed, by name."""
 
 
 def main() -> None:
@@ -43,9 +46,10 @@ def main() -> None:
     measured_on = common.machine()
     compile_seconds = measure_compile_times()
     wall, processor = measure(frame_jobs(), options.rounds)
-    common.write_result(
-        options, __doc__.splitlines()[0], figures(options, compile_seconds, wall, processor), measured_on
+    about = (
+        "separable convolution on the CPU compared with a loop over the taps: milliseconds for one frame of 1280x720"
     )
+    common.write_result(options, about, figures(options, compile_seconds, wall, processor), measured_on)
 
 
 def measure(jobs: Jobs, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -70,6 +74,7 @@ def figures(
     operations = 2 * (TAPS**2 + TAPS) * CHANNELS * HEIGHT * WIDTH
     return {
         "frame": {"height": HEIGHT, "width": WIDTH, "channels": CHANNELS, "taps": TAPS},
+        "halide_target": halide_target(),
         "threads": options.threads,
         "rounds": options.rounds,
         "milliseconds": {name: round(value, 2) for name, value in wall.items()},
@@ -82,7 +87,7 @@ def figures(
 
 
 def ratios(milliseconds: dict[str, float]) -> dict[str, float]:
-    """Return how the backends compare with the loop over the taps, and gradients with the forward pass."""
+    """Return the ratios of the times that docs/operator.md states."""
     loop, forward = milliseconds["per-tap loop, forward"], milliseconds["halide, forward"]
     return {
         "per-tap loop / halide forward": round(loop / forward, 2),
@@ -135,6 +140,13 @@ def convolve_tap_by_tap(image: Tensor, vertical: Tensor, horizontal: Tensor) -> 
             row += padded[:, :, i : i + HEIGHT, j : j + WIDTH] * horizontal[:, j : j + 1]
         out += row * vertical[:, i : i + 1]
     return out
+
+
+def halide_target() -> str:
+    """Return the processor features for which Halide compiles."""
+    import halide as hl
+
+    return str(hl.get_host_target())
 
 
 def measure_compile_times() -> dict[str, float]:

@@ -2,8 +2,9 @@
 
     python scripts/draw_operator_figures.py [--film ../shared/data/films/dog-play.mp4] [--images docs/images]
 
-The first figure shows a pixel of a real frame with its two kernels. Gradient descent through the operator fits one pair
-of kernels so that the 41 x 41 pixels around this one, convolved, give the next frame. Needs matplotlib.
+The first figure shows a pixel of a real frame and its two kernels. One pair of kernels is fitted by gradient descent
+through the operator, so that the convolution of the 41 x 41 pixels around this pixel gives the same pixels of the next
+frame. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PATCH_MARGIN = 20
 SPARSITY = 2e-4
 """Weight of the kernels' absolute sum in the loss, which keeps them from fitting noise."""
 LINES, DENSE_TAPS, ODD_RINGS, EVEN_RINGS = "#222222", "#222222", "#d1495b", "#2e86ab"
-"""Colours of the figures."""
+"""Colours of outlines, and of the taps in the dense square and in odd and even rings around it."""
 
 
 def main() -> None:
@@ -43,8 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--film", type=Path, default=Path("../shared/data/films/dog-play.mp4"))
     parser.add_argument("--frame", type=int, default=60, help="index of the frame that is convolved to give the next")
-    parser.add_argument("--pixel", type=int, nargs=2, default=(365, 528), metavar=("X", "Y"))
-    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    parser.add_argument("--pixel", type=int, nargs=2, default=(365, 528), metavar=("X", "Y"), help="shown pixel")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="output folder")
     options = parser.parse_args()
     draw_composite(options.images / "operator-composite.png")
     first, second = read_pair(options.film, options.frame)
@@ -61,8 +62,8 @@ def read_pair(film: Path, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uin
     return frames[-2], frames[-1]
 
 
-def fit(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit one vertical and one horizontal kernel with Adam so that the first patch, convolved, gives the second."""
+def fit_kernels(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit one vertical and one horizontal kernel with Adam, so that the convolved first patch equals the second."""
     height, width = second.shape[-2:]
     start = torch.hann_window(TAPS + 2, periodic=False)[1:-1].view(1, -1, 1, 1)
     vertical, horizontal = ((start / start.sum()).requires_grad_() for _ in range(2))
@@ -86,7 +87,7 @@ def draw_operator(first: NDArray[np.uint8], second: NDArray[np.uint8], x: int, y
     source, target = (
         torch.from_numpy(frame[rows, columns].copy()).permute(2, 0, 1)[None] / 255 for frame in (first, second)
     )
-    vertical, horizontal = fit(source, target)
+    vertical, horizontal = fit_kernels(source, target)
     patch = first[y - half : y + half + 1, x - half : x + half + 1]
     weights = torch.outer(vertical, horizontal).numpy()
     value = np.clip(np.einsum("ijc,ij->c", patch / 255, weights), 0, 1)
@@ -122,19 +123,19 @@ def draw_patch(figure: Figure, frame: NDArray[np.uint8], patch: NDArray[np.uint8
 
 def draw_kernels(figure: Figure, vertical: Tensor, horizontal: Tensor, weights: NDArray[np.float32]) -> list[Axes]:
     """Draw the horizontal kernel above the patch, the vertical kernel to its right, and their outer product."""
-    across = figure.add_axes((0.45, 0.71, 0.24, 0.15))
-    across.bar(range(TAPS), horizontal, width=1, color=EVEN_RINGS)
-    across.set_title("$K^h$", fontsize=10)
-    down = figure.add_axes((0.70, 0.06, 0.06, 0.62))
-    down.barh(range(TAPS), vertical, height=1, color=ODD_RINGS)
-    down.set_title("$K^v$", fontsize=10)
-    down.invert_yaxis()
-    across.set_xlim(-0.5, TAPS - 0.5)
-    down.set_ylim(TAPS - 0.5, -0.5)
+    top = figure.add_axes((0.45, 0.71, 0.24, 0.15))
+    top.bar(range(TAPS), horizontal, width=1, color=EVEN_RINGS)
+    top.set_title("$K^h$", fontsize=10)
+    right = figure.add_axes((0.70, 0.06, 0.06, 0.62))
+    right.barh(range(TAPS), vertical, height=1, color=ODD_RINGS)
+    right.set_title("$K^v$", fontsize=10)
+    right.invert_yaxis()
+    top.set_xlim(-0.5, TAPS - 0.5)
+    right.set_ylim(TAPS - 0.5, -0.5)
     product = figure.add_axes((0.785, 0.4, 0.14, 0.36))
     product.imshow(weights, cmap="PuOr_r", vmin=-abs(weights).max(), vmax=abs(weights).max())
     product.set_title("$K^v K^h$", fontsize=10)
-    return [across, down, product]
+    return [top, right, product]
 
 
 def draw_composite(path: Path) -> None:
