@@ -37,7 +37,8 @@ def interpolate(
     first, second: torch `[3, H, W]` or `[B, 3, H, W]`, floating point in 0..1, or numpy `[H, W, 3]`, uint8, uint16 or
     floating point in 0..1. Both are RGB, gamma-encoded, of the same shape and type, at least 16x16.
     network: a name or the path of a weights file, loaded once per process onto the device of the frames; or a network,
-    whose device is used. A network that predicts only the middle gives the nearest eighth.
+    whose device is used. A network that predicts only the middle frame is applied recursively, which gives the frame at
+    the nearest multiple of 1/8.
     shader: the name of a preset, `default` or `off`.
 
     Returns the same kind, shape and type as the frames, on the same device. Integers are rounded half up and clipped,

@@ -104,14 +104,14 @@ def _plan_job(source: str, target: str, settings: Settings, control: _Control) -
 
     def plan(stopped: Callable[[], bool]) -> tuple[Source, Plan, Settings]:
         opened = open_source(source, settings, stopped)
-        complete = settings.with_start(opened.film.first_time)
-        return opened, make_plan(opened.film, source, target, complete), complete
+        resolved = settings.with_start(opened.film.first_time)
+        return opened, make_plan(opened.film, source, target, resolved), resolved
 
     def report() -> None:
         control.progress(Progress("plan", 0, None, time.monotonic() - began))
 
-    opened, planned, complete = run_in_thread(plan, report, control.cancel.is_set)
-    return _Job(opened, planned, complete, control, time.monotonic() - began)
+    opened, planned, resolved = run_in_thread(plan, report, control.cancel.is_set)
+    return _Job(opened, planned, resolved, control, time.monotonic() - began)
 
 
 class _Job:

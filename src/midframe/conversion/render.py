@@ -37,7 +37,8 @@ from midframe.video.timeline import Timeline
 class Renderer:
     """Renders the output frames of pairs of source frames, with one network, in one film's layout and colour.
 
-    settings: of the conversion. layout, colour: of the source frames. written: layout and colour of the output frames.
+    settings: of the conversion. layout, colour: of the source frames. written: layout and colour of the output frames
+    (the attribute `written` is None if no conversion is needed).
     Raises `SettingError` for an unknown network or shader, `WeightsError` for weights that cannot be loaded, and
     `DeviceError` for a device that cannot be used.
     """
@@ -76,7 +77,7 @@ class Renderer:
             torch.set_num_threads(before)
 
     def warnings(self, timeline: Timeline) -> list[str]:
-        """Return warnings about the interpolated frames of this timeline, as far as they have been rendered."""
+        """Return warnings about the interpolated frames of a timeline; those rendered so far are taken into account."""
         name, warnings = self.names["network"], []
         if self.network.is_untrained_average:
             reason = "moves nothing" if name == "average" else "is untrained"

@@ -110,7 +110,7 @@ def _fit_start(
         return replace(timeline, output_start=Fraction(0))
     if timeline.start_trimmed:
         return timeline
-    # The film's own packets do not count: an edit list may hide the first of them.
+    # Packets of the interpolated stream do not count, because an edit list may hide the first of them.
     others = [plan.info for plan in streams if plan.included and plan.action != "encode"]
     first_times = [info.first_time for info in others if info.first_time is not None]
     source_start = timeline.source_start

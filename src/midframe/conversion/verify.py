@@ -138,7 +138,7 @@ def _is_filler(packet: av.Packet[Any]) -> bool:
 
 
 def _check_frame_times(contents: _Contents, written: array[int], plan: Plan) -> None:
-    """Raise `OutputError` unless every frame is in the file, at its time to a tick of the file's clock.
+    """Raise `OutputError` unless every frame is in the file, within one tick of the time at which it was written.
 
     written: the times at which frames were written, in units of `plan.time_base`.
     """

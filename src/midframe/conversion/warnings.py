@@ -15,7 +15,7 @@ from midframe.video.reader import ReadReport
 from midframe.video.streams import lost_metadata
 
 MAX_SIMILAR_WARNINGS = 5
-"""Of a longer list of similar warnings all but the first four are only counted."""
+"""Longest list of similar warnings that is shown; of a longer list, the first four are shown and the rest counted."""
 
 MAX_REGULAR_JITTER = Fraction(3, 1000)
 """Frame intervals that differ by more than this, in seconds, make a variable frame rate."""

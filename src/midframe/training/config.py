@@ -35,7 +35,7 @@ class DataConfig:
     folders: tuple[str, ...] = ()
     """Data set folders written by `midframe dataset build`."""
     augmentation: Literal["paper", "repository", "guided"] = "paper"
-    """Augmentation preset: the report's, its author's code's, or that of the preset `guided`."""
+    """Augmentation preset: `paper` as in the report, `repository` as in its author's code, `guided` for the network."""
     crop_size: int | None = None
     """Side of the square samples in pixels; None takes that of the augmentation preset."""
     max_offset: int | None = None
@@ -47,7 +47,8 @@ class DataConfig:
     max_frame_distance: int | None = None
     """Largest distance between the two input frames, in source frames, 2 or more; None for the length of the window."""
     arbitrary_times: bool = False
-    """Also choose targets at other times than the middle and input frames further apart, if windows are long enough."""
+    """Also choose targets at other times than the middle: thirds and quarters of long enough windows; 0.2 to 0.8 in
+    synthetic samples."""
     on_device: bool = False
     """Keep the data set in the memory of the training device and make the samples there."""
 
@@ -119,7 +120,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminator (table `discriminator`); it exists only if the adversarial loss has a weight."""
+    """The discriminator (table `discriminator`); it exists only if the weight of the adversarial loss is non-zero."""
 
     __pydantic_config__ = _PYDANTIC_CONFIG
 
@@ -170,7 +171,8 @@ class TrainingConfig:
     ema_decay: float = 0.999
     """Decay per step of the exponential moving average (EMA) of the weights; 0 for no average."""
     coarse_iterations: tuple[int, ...] = ()
-    """`guided` only: its `depth` (runs of the coarsest decoder), one per step in turn; empty: chosen by frame size."""
+    """`guided` only: its `depth`, how many times the coarsest decoder runs; the steps cycle through these numbers.
+    Empty: the network chooses by frame size."""
     log_every: int = 50
     """Steps between two lines of the log."""
     validate_every: int = 1000

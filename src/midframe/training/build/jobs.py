@@ -22,7 +22,7 @@ from midframe.training.build.stopwatch import Stopwatch
 from midframe.training.data.shards import ShardSample, write_shard
 
 Heartbeat = Callable[[], None]
-"""Called by a running job after each clip, so that a slow worker is told from one that hangs."""
+"""Called by a running job after each clip, so that a slow worker can be told apart from one that hangs."""
 
 REPORT_KEY = "report"
 """The key under which the result of a `ClipJob` holds its report, after the samples."""

@@ -14,7 +14,7 @@ from midframe.training.build.settings import DatasetSettings
 
 
 class RejectionReason(StrEnum):
-    """Why a window of frames is rejected; the limits are fields of `DatasetSettings`. The values stand in manifests."""
+    """Why a window of frames is rejected; the limits are fields of `DatasetSettings`. Manifests contain the values."""
 
     REPEATED = "repeated"
     """Two neighbouring frames are equal."""
@@ -58,7 +58,7 @@ class FrameStats:
 
 @dataclass(frozen=True)
 class Rejection:
-    """The reason against a window, and where to continue the search."""
+    """Why a window is rejected, and where to continue the search."""
 
     reason: RejectionReason
     skip: int
@@ -85,8 +85,8 @@ def rejection_of_window(
 def _rejection_by_one_frame(window: Sequence[FrameStats], settings: DatasetSettings) -> Rejection | None:
     """Reject a window for a flat frame, or for two neighbouring frames that differ too little or too much.
 
-    The frames are checked from the last to the first, so that as many frames as possible are skipped. The step to the
-    first frame is not part of the window.
+    The frames are checked from the last to the first, so that as many frames as possible are skipped. The step that
+    leads to the first frame lies outside the window.
     """
     for k in reversed(range(len(window))):
         if window[k].deviation < settings.least_deviation:
@@ -125,7 +125,10 @@ def squared_difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> f
 
 
 def standard_deviation(picture: NDArray[np.uint8]) -> float:
-    """Return the standard deviation of a picture `[H, W, 3]`, averaged over the channels (the author's "variance")."""
+    """Return the standard deviation of a picture `[H, W, 3]`, averaged over the channels.
+
+    The author's code calls it variance.
+    """
     height, width = picture.shape[:2]
     count = height * width
     rows = picture.reshape(height, -1)  # summed column by column first: many times faster than both axes at once

@@ -67,7 +67,7 @@ def find_window(
             report["rejected"].append({"reason": rejection.reason, **scores})
             window = window[rejection.skip :]
     report["decoded"] = decoding.decoded
-    report["reason"] = _decoding_problem(decoding) or _shortage(frame_count, settings.window)
+    report["reason"] = _decoding_problem(decoding) or _reason_without_sample(frame_count, settings.window)
     return ClipResult(report)
 
 
@@ -141,7 +141,7 @@ def _decoding_problem(decoding: ClipReport) -> str | None:
     return "interlaced" if decoding.interlaced else None
 
 
-def _shortage(frame_count: int, needed: int) -> str:
+def _reason_without_sample(frame_count: int, needed: int) -> str:
     """Return why a clip that decoded without a problem gave no sample."""
     if frame_count == 0:
         return "no frames"

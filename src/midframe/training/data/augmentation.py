@@ -40,8 +40,8 @@ from midframe.training.data.transforms import (
 class Augmentation:
     """The settings of the augmentation; the defaults are the report's. Raises `SettingError` for values out of range.
 
-    A sample whose crops are below `least_difference` or not above `least_deviation` is drawn again, at most `attempts`
-    times in all; the last attempt is used in any case.
+    A sample whose crops do not reach `least_difference` or do not exceed `least_deviation` is drawn again, `attempts`
+    times at most in all; the last attempt is used in any case.
     """
 
     crop: int = 160
@@ -155,8 +155,8 @@ def augment(
 ) -> AugmentedWindow:
     """Augment one window of frames `[N, 3, H, W]` at random.
 
-    positions: the frame numbers in the film (see `choose_frames`); by default 0, 1, 2, ... Raises `SettingError` if the
-    frames are smaller than the crop.
+    positions: the number of each frame in the film, counted from any frame; by default 0, 1, 2, ... Raises
+    `SettingError` if the frames are smaller than the crop.
     """
     for _ in range(augmentation.attempts):
         plan = plan_augmentation(window.shape, generator, augmentation, positions=positions)

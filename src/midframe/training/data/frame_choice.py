@@ -31,7 +31,7 @@ class FrameChoice:
 def choose_frames(count: int, generator: Generator, times: Sequence[Fraction] = (Fraction(1, 2),)) -> FrameChoice:
     """Choose three frames of a window of `count` frames at random: first the time, then the distance, then the place.
 
-    times: candidates for the target's time, in (0, 1); times that no frame of so short a window has are skipped. Each
+    times: candidates for the target's time, in (0, 1); a time is skipped if the window is too short for it. Each
     distance between the input frames is equally probable: in a window of seven frames with the time ½, (0, 3, 6) is
     chosen as often as the five triplets of neighbours together. Raises `SettingError` if no time is left.
     """

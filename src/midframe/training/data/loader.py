@@ -21,7 +21,7 @@ from midframe.training.data.samples import make_batch
 from midframe.training.distributed import World
 
 PREFETCHED_BATCHES = 4
-"""Batches that wait for the network at most, for each thread or process that makes them."""
+"""Batches made in advance, for each thread or process that makes them."""
 
 
 @contextmanager
@@ -30,9 +30,9 @@ def prefetch_batches(
 ) -> Iterator[Iterator[Batch]]:
     """Yield an endless iterator over this process's batches of a training run.
 
-    first_sample: the number of the run's next sample; earlier ones were used before. The samples of a step are divided
-    among the processes of `world`, a batch each. Batches are made by a thread, or by `config.workers` processes; they
-    are the same either way.
+    first_sample: the number of the first sample to make, counted from the start of the run; above 0 when a run is
+    continued. The samples of a step are divided among the processes of `world`, a batch each. Batches are made by a
+    thread, or by `config.workers` processes; they are the same either way.
     """
     first_samples = count(first_sample + world.rank * config.batch_size, world.world_size * config.batch_size)
     if config.workers:

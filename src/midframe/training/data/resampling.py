@@ -21,7 +21,7 @@ Window = Tensor | NDArray[Any]
 """Frames `[N, 3, H, W]`: a tensor, or an array such as a view of a memory map; any strides, uint8 or floating."""
 
 BLOCK_ROWS = 32
-"""Rows (or columns) of a crop computed by one matrix product on a CPU: fewer rows multiply fewer zeros."""
+"""Rows (or columns) of a crop per matrix product on a CPU; smaller blocks multiply fewer zeros of the band matrix."""
 
 
 def resized_crops(
@@ -46,12 +46,14 @@ def resized_crops(
     region = to_floating(window[:, :, rows.start : rows.stop, columns.start : columns.stop])
     if region.stride(1) == 1:  # channels-last: multiplied in its own memory layout
         flat = region.permute(0, 2, 3, 1).flatten(2)
-        low = torch.cat([band.weights @ flat[:, band.sources] for band in rows.bands], 1)
-        low = low.view(len(low), crop_size[0], columns.stop - columns.start, -1).permute(0, 3, 1, 2)
+        resized = torch.cat([band.weights @ flat[:, band.sources] for band in rows.bands], 1)
+        resized = resized.view(len(resized), crop_size[0], columns.stop - columns.start, -1).permute(0, 3, 1, 2)
     else:
-        low = torch.cat([band.weights[:, None] @ region[:, :, band.sources] for band in rows.bands], 2)
-    low = low.contiguous()
-    return torch.cat([low[..., band.sources] @ band.weights[:, None].transpose(-1, -2) for band in columns.bands], 3)
+        resized = torch.cat([band.weights[:, None] @ region[:, :, band.sources] for band in rows.bands], 2)
+    resized = resized.contiguous()
+    return torch.cat(
+        [resized[..., band.sources] @ band.weights[:, None].transpose(-1, -2) for band in columns.bands], 3
+    )
 
 
 def crop_frames(window: Window, corners: Sequence[tuple[int, int]], crop_size: tuple[int, int]) -> Tensor:
@@ -77,7 +79,7 @@ class _Band:
     sources: slice
     """The source rows with non-zero weights, counted from `_Bands.start`."""
     weights: Tensor
-    """`[N, rows of the block, source rows]`: one matrix a frame."""
+    """`[N, rows of the block, source rows]`: one matrix per frame."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def check_windows(data: InMemoryDataset, config: TrainingConfig) -> None:
 
 
 def _film_sample(window: Tensor, config: TrainingConfig, generator: Generator) -> TrainingSample:
-    """Choose three frames of a window and augment them; the flow is the teacher's, or zero without that loss."""
+    """Choose three frames of a window and augment them; the flow is the teacher's, or 0 if `flow_distillation` is 0."""
     if config.data.max_frame_distance is not None and len(window) > config.data.max_frame_distance + 1:
         start = int(torch.randint(len(window) - config.data.max_frame_distance, (), generator=generator))
         window = window[start : start + config.data.max_frame_distance + 1]

@@ -15,7 +15,7 @@ ERROR_SCALE = 8.0
 """Residual after warping, in 0..255, at which the confidence in the flow has fallen to 1/e."""
 
 _thread_local = threading.local()
-"""Keeps one DIS instance a thread: an instance must not be used by two threads at once."""
+"""Keeps one DIS instance per thread: an instance must not be used by two threads at once."""
 
 
 def estimate_teacher_flow(first: Tensor, target: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

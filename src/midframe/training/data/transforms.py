@@ -19,7 +19,7 @@ from midframe.errors import SettingError
 from midframe.training.data.resampling import ResizeFilter, Window, crop_frames, resized_crops, to_floating
 
 Interpolation = Literal["bilinear", "bilinear_or_area", "antialiased"]
-"""The filters of the resize; bilinear_or_area: the outer frames take either with probability ½, the middle bilinear."""
+"""The filter of the resize. bilinear_or_area: bilinear for the middle frame, either at random for the outer frames."""
 
 FlipMode = Literal["one_axis", "one_of_three", "any"]
 """one_axis: mirror left-right or upside-down, and reverse time with probability ½.
@@ -146,10 +146,10 @@ def plan_crops(
 ) -> CropPlan:
     """Draw a crop for each frame of a window.
 
-    frame_size: (height, width) of the resized frames. positions: the frame numbers in the film (0, 1, 2, ...; see
-    `choose_frames`). side: of the crops. The offset from the middle frame's crop is proportional to the difference of
-    the frame numbers, so uniform motion stays uniform; it is at most `max_offset` pixels on each axis, less if the
-    frames are too small. Raises `SettingError` if the frames are smaller than the crop.
+    frame_size: (height, width) of the resized frames. positions: the number of each frame in the film, counted
+    from any frame. side: of the crops. The offset from the middle frame's crop is proportional to the difference of the
+    frame numbers, so uniform motion stays uniform; it is at most `max_offset` pixels on each axis, less if the frames
+    are too small. Raises `SettingError` if the frames are smaller than the crop.
     """
     height, width = frame_size
     room = min(height, width) - side
@@ -158,11 +158,12 @@ def plan_crops(
     distances = [position - positions[len(positions) // 2] for position in positions]
     unit = math.gcd(*distances) or 1
     steps = [distance // unit for distance in distances]
-    before, after = max(0, -min(steps)), max(0, *steps)
-    largest = min(max_offset // max(before, after, 1), room // max(before + after, 1))
+    steps_before, steps_after = max(0, -min(steps)), max(0, *steps)
+    all_steps = steps_before + steps_after
+    largest = min(max_offset // max(steps_before, steps_after, 1), room // max(all_steps, 1))
     y, x = random_below(largest + 1, generator), random_below(largest + 1, generator)
-    top = before * y + random_below(height - side - (before + after) * y + 1, generator)
-    left = before * x + random_below(width - side - (before + after) * x + 1, generator)
+    top = steps_before * y + random_below(height - side - all_steps * y + 1, generator)
+    left = steps_before * x + random_below(width - side - all_steps * x + 1, generator)
     return CropPlan(top, left, side, tuple((step * y, step * x) for step in steps))
 
 

@@ -67,7 +67,7 @@ class Wave:
     """A field of velocities, amplitude · sin(frequency · (x, y) + phase), that bends a layer."""
 
     frequency: tuple[float, float]
-    """In radians a pixel, along x and y."""
+    """In radians per pixel, along x and y."""
     phase: float
     """In radians."""
     amplitude: tuple[float, float]

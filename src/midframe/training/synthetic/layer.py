@@ -101,7 +101,7 @@ class Layer:
     def _iterations(self, duration: float) -> int:
         """Return the number of fixed-point iterations for a time this far from ½.
 
-        The error is the waves' amplitude at first; each iteration multiplies it by their slope.
+        The initial error is the waves' displacement; each iteration multiplies it by their slope.
         """
         error = duration * sum(wave.speed for wave in self.waves)
         slope = duration * sum(wave.slope for wave in self.waves)

@@ -75,8 +75,8 @@ def _draw_text(canvas: Tensor, rng: random.Random, generator: torch.Generator, s
 def _random_font(generator: torch.Generator, height: int, thickness: float) -> Tensor:
     """Draw the coverage of letter-like glyphs and of three blanks: `[GLYPHS + 3, height, width]`.
 
-    height, thickness: of the glyphs and their strokes, in pixels. A stroke joins two nodes of a 3×3 lattice: upright,
-    level or slanting. The first stroke of a glyph is a stem over the whole height.
+    height, thickness: of the glyphs and their strokes, in pixels. A stroke joins two nodes of a 3×3 lattice:
+    vertical, horizontal or diagonal. The first stroke of a glyph is a stem over the whole height.
     """
     width = max(5, round(0.62 * height))
     start = torch.randint(0, 3, (GLYPHS, STROKES, 2), generator=generator)
@@ -85,9 +85,9 @@ def _random_font(generator: torch.Generator, height: int, thickness: float) -> T
     end = torch.where(start + steps > 2, start - steps, start + steps).clamp_(0, 2)
     start[:, 0, 1], end[:, 0, 1], end[:, 0, 0] = 0, 2, start[:, 0, 0]
     ends = torch.stack((start, end)) / 2
-    edge = thickness / 2 + 0.5
-    x0, x1 = (edge + ends[0] * (width - 2 * edge - 1)).unbind(-1)
-    y0, y1 = (edge + ends[1] * (height - 2 * edge - 1)).unbind(-1)
+    inset = thickness / 2 + 0.5
+    x0, x1 = (inset + ends[0] * (width - 2 * inset - 1)).unbind(-1)
+    y0, y1 = (inset + ends[1] * (height - 2 * inset - 1)).unbind(-1)
     x = torch.arange(width)[None, None, None] - x0[..., None, None]
     y = torch.arange(height)[None, None, :, None] - y0[..., None, None]
     dx, dy = (x1 - x0)[..., None, None], (y1 - y0)[..., None, None]

@@ -16,7 +16,7 @@ OPAQUE = 0.5
 """Coverage above which a pixel counts as showing a layer."""
 
 BLUR_STEP = 4
-"""Motion in pixels between the renderings that are averaged for motion blur, about."""
+"""Approximate motion in pixels between two of the renderings that are averaged for motion blur."""
 
 MAX_BLUR_STEPS = 4
 """Most renderings on either side of the frame's time that are averaged for motion blur."""

@@ -44,10 +44,10 @@ def train(
     latest weights), each weights file with a model card.
 
     config: the settings of a new run; None continues the run in the folder from its checkpoint with its own settings.
-    On a CPU a continued run ends with the same bits as an uninterrupted one. budget: the length of the run from its
-    beginning, instead of the settings'; a new budget for a continued run changes its learning rates. report: called
-    after each line of the log. cancelled: asked after each step and each window that is read. datasets: instead of the
-    data set folders of the settings.
+    On a CPU a continued run ends with the same bits as an uninterrupted one. budget: the length of the run, counted
+    from its beginning, in place of the one in the settings; a continued run with a new budget follows the learning rate
+    schedule of the new length. report: called after each line of the log. cancelled: called after each step and after
+    each window that is read. datasets: used in place of the data set folders of the settings.
 
     Each batch depends only on the settings and on the number of samples seen before it. If `torchrun` started several
     processes, each takes its part of the samples of every step and gradients are averaged, so n processes with batches

@@ -2,7 +2,8 @@
 
 Frames are `[B, 3, H, W]`, RGB in 0..255, the scale of the report's loss weights. Each loss is a scalar and a mean over
 the batch, so the loss of a batch is the mean of the losses of its equal parts. `objective.LOSSES` is the table of the
-losses that a run can choose from. Source, unless a docstring gives another: the report, section 3.
+losses that a run can choose from. "The report" is Sergio Pedri's (see docs/glossary.md); its section 3 is the source
+unless a docstring gives another.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def laplacian_loss(predicted: Tensor, target: Tensor, levels: int = 5) -> Tensor
 
 
 def census_loss(predicted: Tensor, target: Tensor, radius: int = 3) -> Tensor:
-    """Return the census loss: how differently two frames order the luma of neighbouring pixels.
+    """Return the census loss, which compares the luma differences between neighbouring pixels of two frames.
 
     For each pair of pixels at most `radius` apart on either axis, let x be the difference of their luma,
     u = x / sqrt(0.81 + x²), and d = u in the predicted frame - u in the target frame. The loss is the mean of
@@ -155,11 +156,11 @@ class _Census(torch.autograd.Function):
             d_squared = d * d
             weight = (d_squared + 0.1).reciprocal_()
             total += d_squared.mul_(weight).mean()
-            # u'(x) = 0.81 slope³, and the derivative of d² / (0.1 + d²) is 0.2 d weight².
-            outer = d.mul_(weight).mul_(weight).mul_(0.2 * 0.81 / (d.numel() * len(offsets)))
+            # Chain rule: u'(x) = 0.81 slope³, and the derivative of d² / (0.1 + d²) is 0.2 d weight².
+            outer_derivative = d.mul_(weight).mul_(weight).mul_(0.2 * 0.81 / (d.numel() * len(offsets)))
             for gradient, slope, sign in zip(gradients, slopes, (1, -1), strict=True):
                 if gradient is not None:
-                    change = (slope * slope).mul_(slope).mul_(outer)
+                    change = (slope * slope).mul_(slope).mul_(outer_derivative)
                     gradient[neighbour].add_(change, alpha=sign)
                     gradient[pixel].sub_(change, alpha=sign)
         ctx.save_for_backward(*gradients)

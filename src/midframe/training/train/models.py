@@ -23,11 +23,12 @@ from midframe.training.train.objective import frame_losses
 
 
 def build_models(config: TrainingConfig, device: torch.device) -> Models:
-    """Build the models of a run on a device; random weights follow from the run's seed.
+    """Build the models of a run on a device; random initial weights are determined by the run's seed.
 
-    VGG-19 is loaded if the perceptual or the adversarial loss has a weight, a discriminator is built if the adversarial
-    loss has one. Raises `SettingError` if the network does not exist, does not take its settings, has no parameters or
-    is not the one in the file of `init_from`; `WeightsError` if a weights file cannot be read.
+    VGG-19 is loaded if the weight of the perceptual or of the adversarial loss is non-zero, and a discriminator is
+    built if that of the adversarial loss is. Raises `SettingError` if the network does not exist, does not take its
+    settings, has no parameters or differs from the network whose weights `init_from` holds; `WeightsError` if a weights
+    file cannot be read.
     """
     torch.manual_seed(config.seed)
     dtype = model_dtype(config)
@@ -87,7 +88,7 @@ class Models:
     vgg: Vgg19 | None
     """Frozen feature extractor of the perceptual loss and of the discriminator."""
     perceptual_layer: str
-    """VGG-19 layer of the perceptual loss; empty if it has no weight."""
+    """VGG-19 layer of the perceptual loss; empty if the weight of that loss is 0."""
     discriminator: Discriminator | None
     discriminator_layer: str
     """VGG-19 layer whose features the discriminator classifies; empty if there is none."""
@@ -135,7 +136,7 @@ class Models:
     def evaluation_copy(self, ema_weights: Sequence[Tensor]) -> Models:
         """Return a copy for validation: the generator with the averaged weights, all in float32, without dropout.
 
-        ema_weights: one tensor per parameter of the generator, or none to keep its weights.
+        ema_weights: one tensor per parameter of the generator; empty to keep the generator's own weights.
         """
         generator, discriminator = copy.deepcopy((self.generator, self.discriminator))
         if ema_weights:

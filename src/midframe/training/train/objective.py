@@ -29,7 +29,7 @@ def predict(
 ) -> tuple[Tensor, GuidedOutput | None]:
     """Predict the target frames `[B, 3, S, S]`, in 0..255; also return the output at every level if the network has it.
 
-    coarse_iterations: how often the coarsest decoder of `guided` runs; None chooses by frame size.
+    coarse_iterations: how many times the coarsest decoder of `guided` runs; None chooses by frame size.
     """
     first, second = batch.first / 255, batch.second / 255
     if isinstance(network, Guided):
@@ -103,7 +103,7 @@ def total_loss(values: dict[str, Tensor], config: LossConfig, progress: float) -
 
 @dataclass(frozen=True)
 class FlowLevel:
-    """The flow of one level of `guided` and its references, all at that level's resolution h x w."""
+    """The flow of one level of `guided` and what it is compared with, all at that level's resolution h x w."""
 
     frames: Tensor
     """The first and second frames, downsampled, `[B, 6, h, w]`, 0..255."""
@@ -152,7 +152,7 @@ def flow_distillation_loss(level: FlowLevel) -> Tensor:
 
 
 class LossInput(Enum):
-    """The arguments of a loss function."""
+    """The inputs that a loss function is called with."""
 
     FRAMES = "the predicted and the target frames"
     FEATURES = "the VGG-19 features of the predicted and of the target frames, and the name of their layer"

@@ -27,7 +27,7 @@ from midframe.training.train.validation import validation_batch
 
 @dataclass(frozen=True)
 class Budget:
-    """The length of a run from its beginning. Overrides that of the settings; at most one of the two is given."""
+    """The length of a run from its beginning, in place of the one in the settings. At most one field is set."""
 
     samples: int | None = None
     """Length in samples."""
@@ -50,7 +50,7 @@ class RunPlan:
     """What a run is going to do; made before data are read and models are built."""
 
     config: TrainingConfig
-    """The settings, with the budget that overrides theirs."""
+    """The settings, with their length replaced by the budget's if one was given."""
     state: TrainingState
     """The state that the run begins or continues with."""
     checkpoint: dict[str, Any] | None
@@ -92,11 +92,11 @@ def plan_run(config: TrainingConfig | None, folder: Path, budget: Budget, world:
     config: the settings of a new run; None continues the run in the folder.
 
     Raises `OutputError` if a new run would overwrite one, `InputError` if there is no checkpoint to continue from or it
-    cannot be read, `SettingError` if the run has already seen more than a new budget.
+    cannot be read, `SettingError` if the run has already reached the new budget.
     """
     path = folder / run_folder.CHECKPOINT
     if config is not None:
-        if world.any(path.exists()):  # also makes the main process wait with writing until all have looked
+        if world.any(path.exists()):  # a barrier too: nothing is written until all processes have checked
             raise OutputError(f"{folder} holds a run; --resume goes on with it, or name another folder")
         config = _apply_budget(config, budget)
         return RunPlan(config, TrainingState(total_samples=None if config.minutes else config.samples), None)

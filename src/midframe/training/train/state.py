@@ -49,16 +49,16 @@ class TrainingState:
 
     @property
     def speed_is_known(self) -> bool:
-        """Whether all steps have been done whose duration gives the speed of the run."""
+        """Whether the steps over which the speed is measured (`TIMED_STEPS`) are done."""
         return self.step >= TIMED_STEPS[1]
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean duration of the steps that give the speed of the run, once it is known."""
+        """Mean duration of the steps over which the speed is measured; valid once `speed_is_known`."""
         return mean(self.step_seconds[TIMED_STEPS[0] :])
 
     def is_due(self, interval: int) -> bool:
-        """Return whether something that is done every `interval` steps, and at the end, is to be done now."""
+        """Return whether an action that is due every `interval` steps, and at the end of the run, is due now."""
         return self.step % interval == 0 or self.is_over
 
     def record_step(self, losses: dict[str, float], samples: int, seconds: float) -> None:
@@ -89,7 +89,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, for its user."""
+    """The progress of a run as it is reported to the user."""
 
     step: int
     """Steps done."""

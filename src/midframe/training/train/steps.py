@@ -104,9 +104,10 @@ def optimiser_step(
     learning_rate: float,
     clipping: OptimiserConfig | None = None,
 ) -> float:
-    """Clip the gradients and apply one step of an optimiser; return the norm of all gradients before `clip_norm`.
+    """Clip the gradients and apply one step of an optimiser; return the norm of all gradients together.
 
-    clipping: has the limits of the norms; None for none. If the norm is not finite the weights stay as they are.
+    clipping: the settings with the limits of the norms; None for no clipping. The norm is taken before clipping by
+    `clip_norm`, but after `clip_norm_per_tensor`. If it is not finite, the weights are not changed.
     """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for weight, gradient in zip(weights, gradients, strict=True):

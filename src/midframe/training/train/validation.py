@@ -1,4 +1,4 @@
-"""Validation during training: PSNR and losses on triplets of the validation set, which has films of its own."""
+"""Validation during training: PSNR and losses on triplets of the validation set, which shares no film with training."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class ValidationResult:
 def validation_batch(dataset: InMemoryDataset) -> Batch | None:
     """Return the triplets to validate on, always the same ones of a data set; None if it is empty.
 
-    Windows are evenly spaced. They alternately give a triplet of neighbouring frames about the middle frame and one of
-    the first, middle and last frame.
+    The windows are evenly spaced in the data set. In turn, a window gives its middle frame with both neighbours, or its
+    first, middle and last frame.
     """
     count = min(TRIPLETS, len(dataset.windows))
     if not count:
@@ -98,7 +98,7 @@ def tile_pictures(rows: Tensor) -> Tensor:
 
 
 def _centre_crop(frames: Tensor) -> Tensor:
-    """Return the centre of frames `[N, 3, H, W]`, with sides of `CROP_SIZE`; pad smaller frames by their edge."""
+    """Return the centre of frames `[N, 3, H, W]`, with sides of `CROP_SIZE`, padding smaller frames by replication."""
     height, width = frames.shape[-2:]
     top, left = max(0, height - CROP_SIZE) // 2, max(0, width - CROP_SIZE) // 2
     crop = frames[..., top : top + CROP_SIZE, left : left + CROP_SIZE]
