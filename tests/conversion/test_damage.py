@@ -96,9 +96,9 @@ def test_truncated(suffix: str, options: dict[str, str], film_factory: Callable[
         with pytest.raises(InputError, match="is not a film that can be read"):
             convert_quickly(cut, out, keep_going=True)
         return
-    with pytest.raises(InputError, match=r"not whole.*ends at 0\.\d+ s.*--keep-going"):
+    with pytest.raises(InputError, match=r"not complete.*last frame is at 0\.\d+ s.*--keep-going"):
         convert_quickly(cut, out)
-    with pytest.raises(InputError, match="not whole"):
+    with pytest.raises(InputError, match="not complete"):
         convert_quickly(cut, out, dry_run=True)
     assert not out.exists()
     summary = convert_quickly(cut, out, keep_going=True)

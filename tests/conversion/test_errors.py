@@ -121,7 +121,7 @@ def test_input_as_output(film_factory: Callable[..., Path], tmp_path: Path) -> N
 def test_a_failed_conversion_keeps_the_old_target(film_factory: Callable[..., Path], tmp_path: Path, out: Path) -> None:
     out.write_bytes(b"precious")
     film = truncated(film_factory(Film(), ".mkv"), 0.6, tmp_path / "cut.mkv")
-    expect_refusal(film, out, InputError, "not whole", overwrite=True)
+    expect_refusal(film, out, InputError, "not complete", overwrite=True)
 
 
 def test_a_film_of_one_frame(film_factory: Callable[..., Path], out: Path) -> None:

@@ -68,7 +68,7 @@ def test_clips_are_those_of_the_decoded_film(film: Film, suffix: str, film_facto
             for frame, k in zip(found, wanted, strict=True):
                 for a, b in zip(frame.planes, planes[k], strict=True):
                     np.testing.assert_array_equal(a, b)
-            assert (report.damaged, report.interlaced, report.change, dict(report.messages)) == (0, 0, None, {})
+            assert (report.damaged, report.interlaced, report.format_change, dict(report.messages)) == (0, 0, None, {})
         assert read_clip(opened, times[-1] + 1, times[-1] + 2) == []
 
 
@@ -109,7 +109,7 @@ def test_a_clip_ends_at_a_change_of_size(tmp_path: Path) -> None:
     with open_clip_reader(path) as film:
         report = ClipReport()
         found = read_clip(film, film.start, film.start + 100, report)
-    assert report.change is not None
+    assert report.format_change is not None
     assert {(frame.width, frame.height) for frame in found} == {(96, 64)}
 
 
@@ -123,7 +123,7 @@ def test_interlaced_frames_are_counted(film_factory: Callable[..., Path]) -> Non
 
 def test_a_film_without_timestamps_is_refused(tmp_path: Path) -> None:
     path = draw(replace(LONG, frames=6, b_frames=0), tmp_path / "bare.h264")
-    with pytest.raises(InputError, match="have no times"), open_clip_reader(path):
+    with pytest.raises(InputError, match="have no timestamps"), open_clip_reader(path):
         pass
 
 

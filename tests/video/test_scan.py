@@ -161,7 +161,7 @@ def test_a_jump_in_mp4_is_intended(film_factory: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("film", "suffix", "problem"),
     [
-        pytest.param(FILM, ".mkv", "the file ends before its film does", id="mkv"),
+        pytest.param(FILM, ".mkv", "the file ends before the end of the film", id="mkv"),
         pytest.param(FILM, ".avi", "the file is shorter than its header says", id="avi"),
         pytest.param(FILM, ".y4m", "the file ends within a frame", id="y4m"),
         pytest.param(
@@ -185,7 +185,7 @@ def test_a_missing_end_is_reported(
     [
         pytest.param(b"00:00:00.960000000", None, False, id="as-long"),
         pytest.param(
-            b"00:00:01.000000000", "the film should last 0.040 s longer than its packets do", False, id="one-frame"
+            b"00:00:01.000000000", "its packets end 0.040 s earlier than its header says", False, id="one-frame"
         ),
         pytest.param(b"00:00:02.960000000", "its last 2.000 s are missing", True, id="seconds"),
     ],

@@ -282,7 +282,7 @@ def test_full_disk_is_one_line(tmp_path: Path, fails_at_end: bool) -> None:
     [
         pytest.param(
             output_format(WEBM),
-            r"webm does not hold what ffv1 makes;.* libsvtav1 libvpx-vp9, or write an \.mkv",
+            r"webm cannot hold the output of ffv1;.* libsvtav1 libvpx-vp9, or write an \.mkv",
             id="webm",
         ),
         pytest.param(

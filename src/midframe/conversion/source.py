@@ -13,7 +13,7 @@ from midframe.video.image_names import is_image_sequence
 from midframe.video.images.reader import probe_images, read_images
 from midframe.video.images.webp_reader import probe_webp, read_webp
 from midframe.video.probe import Film, probe
-from midframe.video.reader import ReadOptions, ReadReport, read_frames, read_pipe, require_whole
+from midframe.video.reader import ReadOptions, ReadReport, read_frames, read_pipe, require_complete
 
 
 class FrameReader(Protocol):
@@ -45,7 +45,7 @@ def open_source(path: str, settings: Settings, cancelled: Callable[[], bool] = l
         film, read_source = probe_webp(path), read_webp
     else:
         film, read_source = probe(path, cancelled), read_frames
-        require_whole(film, settings.with_start(film.first_time).end, settings.keep_going)
+        require_complete(film, settings.with_start(film.first_time).end, settings.keep_going)
     settings = settings.with_start(film.first_time)
     options = ReadOptions(
         start=settings.start,

@@ -20,7 +20,7 @@ _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 120
 """The sample rates that AAC can have, in Hz."""
 
 _LOSSLESS = ("flac", "alac", "pcm", "truehd", "wavpack", "tta", "mlp")
-"""How the names of lossless audio codecs begin."""
+"""Prefixes of the names of lossless audio codecs."""
 
 
 def stretched_audio_encoder(codec: str, container: Container) -> str:
@@ -90,15 +90,15 @@ class AudioStretcher:
     def _build_graph(self, frame: Any) -> av.filter.Graph:
         """Build the filter graph for frames like `frame`: fill gaps, delay, stretch, convert the sample format."""
         graph = av.filter.Graph()
-        slow = Fraction(self._timeline.slowdown)
+        remaining = Fraction(self._timeline.slowdown)  # the factor that no filter in the list covers yet
         filters = [
             ("aresample", "async=1:min_hard_comp=0.02"),  # fills gaps between the frames' times with silence
             ("adelay", f"{_stretch_delay(frame.sample_rate, self._timeline.slowdown)}S:all=1"),
         ]
-        while slow > 1:
-            step = min(slow, Fraction(2))  # atempo goes down to half the speed
+        while remaining > 1:
+            step = min(remaining, Fraction(2))  # atempo goes down to half the speed
             filters.append(("atempo", f"{float(1 / step):.9f}"))
-            slow /= step
+            remaining /= step
         sample_format, layout = self.stream.codec_context.format.name, self.stream.layout.name
         filters += [
             ("aformat", f"sample_fmts={sample_format}:sample_rates={self.sample_rate}:channel_layouts={layout}"),
@@ -130,12 +130,12 @@ class AudioStretcher:
             ready += self.stream.encode(frame)
 
 
-def _stretch_delay(rate: int, slow: int) -> int:
+def _stretch_delay(rate: int, slowdown: int) -> int:
     """Return the delay, in samples of the source, that makes up for FFmpeg's `atempo` being early.
 
-    `atempo` copies windows of W samples unstretched, each from the source position that belongs to its first output
-    sample. Sounds within a window therefore come up to (slow - 1) W output samples too early, on average half of that.
+    `atempo` copies windows of W samples from the source without stretching them. The first sample of a window comes at
+    the right time, the last one (slowdown - 1) W output samples too early; the mean error is half of that.
     """
-    shortest_window = rate // 24
+    shortest_window = rate // 24  # `atempo` rounds this up to a power of 2
     window = 1 << (shortest_window - 1).bit_length()
-    return (slow - 1) * window // (2 * slow)
+    return (slowdown - 1) * window // (2 * slowdown)

@@ -3,7 +3,7 @@
     with open_clip_reader("film.mkv") as reader:
         for frame in reader.frames(Fraction(60), Fraction(61), report): ...
 
-Unlike `read_frames` this does not read every packet first, so nothing is known of a film but what its header says.
+The packets of the film are not all read beforehand, so only its header and its first frame are known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from midframe.video.probe import Film, describe_film
 
 @dataclass
 class ClipReport:
-    """What was noticed while a clip was decoded."""
+    """Number of frames and signs of damage of a clip, counted while it is decoded."""
 
     decoded: int = 0
     """Frames that the decoder gave, including those before the clip."""
@@ -36,17 +36,17 @@ class ClipReport:
     """Frames of the clip that FFmpeg marks as corrupt."""
     interlaced: int = 0
     """Frames of the clip that are interlaced."""
-    change: str | None = None
-    """A frame of the clip that differs from the film's first frame in size or pixel format, in words."""
+    format_change: str | None = None
+    """The change of size or pixel format at which the clip ends, in words; None if there is none."""
     messages: Counter[str] = field(default_factory=Counter)
-    """Errors that FFmpeg raised or logged, and how often."""
+    """Errors that FFmpeg raised or logged since the last seek, and how often."""
 
 
 @contextmanager
 def open_clip_reader(path: str | Path, threads: int = 1) -> Iterator[ClipReader]:
     """Open a film to decode clips of it. Raises `InputError` if none of its frames can be decoded.
 
-    threads: number of the decoder's threads. With one thread, damaged films too are decoded the same way every time.
+    threads: number of the decoder's threads. With one thread, even damaged films are decoded the same way every time.
     """
     path = str(path)
     with open_container(path) as container:
@@ -55,13 +55,13 @@ def open_clip_reader(path: str | Path, threads: int = 1) -> Iterator[ClipReader]
         first = decode_first_frame(container, stream, path)
         if first.pts is None:
             raise InputError(
-                f"{path}: its frames have no times, so that nothing can be found in it; copying its stream into a "
-                "Matroska or mp4 file gives them times"
+                f"{path}: its frames have no timestamps, so clips cannot be found in it; copying its stream into a "
+                "Matroska or mp4 file adds timestamps"
             )
         film = describe_film(container, stream, first, path)
         start = first.pts * film.time_base
         duration = _stated_duration(container, stream)
-        del first  # it belongs to the decoder's buffers
+        del first  # because it occupies one of the decoder's buffers
         reader = ClipReader(film, start, duration, container, stream)
         try:
             yield reader
@@ -88,33 +88,33 @@ class ClipReader:
         self._container = container
         self._stream = stream
         self._threads = stream.codec_context.thread_count
-        self._run: _DecodingRun | None = None
+        self._iterator: _FrameIterator | None = None
 
     def close(self) -> None:
-        self._end_run()
+        self._close_iterator()
         self._container.close()
 
     def frames(self, start: Fraction, end: Fraction, report: ClipReport) -> Iterator[Frame]:
         """Yield the frames with start <= time < end (in seconds), in order, and fill the report.
 
-        The planes may be the decoder's: they must be neither written to nor kept. Frames that cannot be decoded are
-        left out and reported. At a change of size or pixel format the clip ends. Only one clip can be read at a time.
-        Clips that follow each other without a key frame in between are decoded in one go.
+        The planes may be the decoder's buffers: they must be neither written to nor kept. Frames that cannot be decoded
+        are left out and reported. At a change of size or pixel format the clip ends. Only one clip can be read at a
+        time. Clips that follow each other without a key frame in between are decoded in one go.
         """
         film = self.film
-        run = self._run_before(start)
-        report.messages = run.messages
-        for picture in run:
-            time = run.position
+        iterator = self._iterator_before(start)
+        report.messages = iterator.messages
+        for picture in iterator:
+            time = iterator.position
             report.decoded += 1
             if time < start:
                 continue
             if time >= end:
-                run.pushed_back = picture
+                iterator.pushed_back = picture
                 report.decoded -= 1
                 return
             if (picture.width, picture.height, picture.format.name) != (film.width, film.height, film.pixel_format):
-                report.change = (
+                report.format_change = (
                     f"another format: the picture changes from {film.width}x{film.height} {film.pixel_format} to "
                     f"{picture.width}x{picture.height} {picture.format.name}"
                 )
@@ -124,38 +124,39 @@ class ClipReader:
             planes, layout, _ = planes_of(picture)
             yield Frame(planes, layout, time)
 
-    def _run_before(self, start: Fraction) -> _DecodingRun:
-        """Return a run whose next frame is at or before `start`: the current run, or a new one after a seek.
+    def _iterator_before(self, start: Fraction) -> _FrameIterator:
+        """Return the current iterator if it has not passed `start`, or else a new one after a seek to before `start`.
 
-        If a seek lands too late, the next one aims further back.
+        If a seek lands after `start`, the next seek aims further back. If no seek succeeds, the iterator is empty.
         """
-        if self._run is not None and self._run.position <= start and self._seek_target(start) <= self._run.position:
-            return self._run
-        for back in (*SEEK_BACK, None):
-            target = None if back is None else start - back
+        current = self._iterator
+        if current is not None and current.position <= start and self._indexed_key_frame(start) <= current.position:
+            return current
+        for margin in (*SEEK_MARGINS, None):
+            target = None if margin is None else start - margin
             if target is not None and target < self.start:
                 target = None
             if target is None and start - self.start > DECODE_FROM_START:
                 break
-            self._end_run()
+            self._close_iterator()
             messages: Counter[str] = Counter()
-            run = _DecodingRun(self._decode(target, messages), messages, self.film.time_base)
-            self._run = run
-            run.pushed_back = next(run, None)
-            # The errors up to here concern frames that are shown before the key frame.
+            iterator = _FrameIterator(self._decode(target, messages), messages, self.film.time_base)
+            self._iterator = iterator
+            iterator.pushed_back = next(iterator, None)
+            # Errors so far come from frames that are shown before the key frame and refer to frames not decoded.
             messages.clear()
-            if target is None or (run.pushed_back is not None and run.position <= start):
-                return run
-        self._end_run()
-        return _DecodingRun((_ for _ in ()), Counter(), self.film.time_base)
+            if target is None or (iterator.pushed_back is not None and iterator.position <= start):
+                return iterator
+        self._close_iterator()
+        return _FrameIterator((_ for _ in ()), Counter(), self.film.time_base)
 
-    def _end_run(self) -> None:
-        if self._run is not None:
-            self._run.pictures.close()
-            self._run = None
+    def _close_iterator(self) -> None:
+        if self._iterator is not None:
+            self._iterator.pictures.close()
+            self._iterator = None
 
-    def _seek_target(self, time: Fraction) -> Fraction:
-        """Return the time at which a seek to `time` lands by the container's index; `time` itself without an index."""
+    def _indexed_key_frame(self, time: Fraction) -> Fraction:
+        """Return the time of the key frame before `time` in the container's index; `time` itself if none is listed."""
         entries = self._stream.index_entries
         found = entries.search_timestamp(int(time / self.film.time_base), backward=True) if len(entries) else -1
         return entries[found].timestamp * self.film.time_base if found >= 0 else time
@@ -187,8 +188,8 @@ class ClipReader:
         self._stream = stream
 
 
-class _DecodingRun:
-    """An iterator over the frames that are decoded in order after one seek."""
+class _FrameIterator:
+    """An iterator over the frames that are decoded in order after a seek. A frame can be pushed back."""
 
     def __init__(
         self, pictures: Generator[av.VideoFrame, None, None], messages: Counter[str], time_base: Fraction
@@ -198,11 +199,11 @@ class _DecodingRun:
         """Errors since the first frame."""
         self.time_base = time_base
         self.position = Fraction(0)
-        """Time of the frame that was taken last, in seconds."""
+        """Time of the frame returned last, in seconds."""
         self.pushed_back: av.VideoFrame | None = None
-        """A frame that was taken, and that the iterator gives again."""
+        """A frame that was already returned, and that is returned again next."""
 
-    def __iter__(self) -> _DecodingRun:
+    def __iter__(self) -> _FrameIterator:
         return self
 
     def __next__(self) -> av.VideoFrame:
@@ -213,14 +214,15 @@ class _DecodingRun:
 
 
 DECODE_FROM_START = Fraction(60)
-"""Seconds from the beginning of a film up to which a clip is decoded from there if no seek leads to it."""
+"""If no seek lands before a clip, but the clip starts within this many seconds of the first frame, the film is decoded
+from its beginning."""
 
-SEEK_BACK = (Fraction(0), Fraction(1), Fraction(10))
-"""Seconds before a clip at which successive seeks aim."""
+SEEK_MARGINS = (Fraction(0), Fraction(1), Fraction(10))
+"""Seconds before the start of a clip at which the first, second and third seek aim."""
 
 
 def _stated_duration(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """Return the duration in seconds that the header states, of the stream if it is given, else of the container."""
+    """Return the duration in seconds that the header states for the stream, or else for the whole file."""
     if stream.duration and stream.time_base:
         return stream.duration * Fraction(stream.time_base)
     duration = matroska_duration(stream)

@@ -1,8 +1,9 @@
 """Colour: what a film's code values mean, and the conversion between its planes and RGB.
 
-An interpolated frame goes planes -> RGB -> network -> planes by the film's own matrix, range, bit depth and chroma
-siting. All of it is computed in float and rounded once, at the end. The network's output enters as a difference, see
-`weighted_mean_plus_difference`.
+Source planes are converted to RGB for the network by the film's own matrix, range, bit depth and chroma siting. The
+difference between the network's output and the weighted mean of the two source frames is converted back, and added to
+the weighted mean of the source planes (see `weighted_mean_plus_difference`). All of this is computed in float and
+rounded once, at the end.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Colour:
     """The film's own tags, which are written again as they are."""
 
     def same_code_values(self, other: Colour) -> bool:
-        """Return whether code values mean the same in both; tags are not compared."""
+        """Return whether equal code values mean equal colours in both; tags are not compared."""
         siting = self.siting == other.siting or self.matrix in ("rgb", "gray")
         return siting and (self.matrix, self.full_range) == (other.matrix, other.full_range)
 
@@ -156,13 +157,13 @@ def planes_to_rgb(planes: Sequence[Tensor], layout: Layout, colour: Colour) -> T
     chroma = torch.stack((planes[1], planes[2])).sub_(codes.neutral).mul_(1 / codes.chroma_span)
     chroma = _upsample(chroma, 2, width, layout.shift_x, _co_sited_x(colour))
     cb, cr = _upsample(chroma, 1, height, layout.shift_y, _co_sited_y(colour))
-    red, blue = MATRICES[colour.matrix]
-    green = 1 - red - blue
+    kr, kb = MATRICES[colour.matrix]
+    kg = 1 - kr - kb
     rgb = luma.new_empty(3, height, width)
-    torch.add(luma, cr, alpha=2 * (1 - red), out=rgb[0])
-    torch.add(luma, cb, alpha=-2 * (1 - blue) * blue / green, out=rgb[1])
-    rgb[1].add_(cr, alpha=-2 * (1 - red) * red / green)
-    torch.add(luma, cb, alpha=2 * (1 - blue), out=rgb[2])
+    torch.add(luma, cr, alpha=2 * (1 - kr), out=rgb[0])
+    torch.add(luma, cb, alpha=-2 * (1 - kb) * kb / kg, out=rgb[1])
+    rgb[1].add_(cr, alpha=-2 * (1 - kr) * kr / kg)
+    torch.add(luma, cb, alpha=2 * (1 - kb), out=rgb[2])
     return rgb
 
 
@@ -171,15 +172,15 @@ def rgb_to_planes(
 ) -> tuple[Plane, ...]:
     """Convert an RGB picture `[3, H, W]` to planes, rounded and clipped to code values.
 
-    source_layout: the layout that `planes_to_rgb` made the picture from. Chroma that was subsampled there already is
-    restored exactly; other chroma is low-pass filtered before it is decimated.
+    source_layout: the layout of the planes that `planes_to_rgb` converted to this picture. If their chroma is
+    subsampled along an axis at least as much as in `layout`, it is restored exactly; otherwise it is low-pass filtered.
     """
     codes = _code_range(layout, colour)
     offsets = (codes.black, codes.neutral, codes.neutral) if layout.family == "yuv" else (codes.black,) * 3
     source = source_layout if source_layout is not None and source_layout.family == "yuv" else Layout("yuv", 8)
     filter_x = _INVERSE_OF_LINEAR if source.shift_x >= layout.shift_x else _LOW_PASS
     filter_y = _INVERSE_OF_LINEAR if source.shift_y >= layout.shift_y else _LOW_PASS
-    planes = _rgb_to_code_differences(rgb, layout, colour, filter_x, filter_y)
+    planes = _rgb_to_planes_without_offset(rgb, layout, colour, filter_x, filter_y)
     return tuple(quantise(plane + offset, layout) for plane, offset in zip(planes, offsets, strict=False))
 
 
@@ -197,16 +198,18 @@ def weighted_mean_plus_difference(
 
     planes = (1 - time) * first + time * second + to_planes(difference)
 
-    first, second: the source planes, code values as float tensors. difference `[3, H, W]`: the network's output minus
-    the weighted mean of the two frames in RGB. Equal source frames thus come out exactly at any chroma subsampling,
-    out of gamut too, and pixels that the network leaves unchanged are not altered by the conversion. Chroma of the
-    difference is decimated by the exact inverse of the interpolation in `planes_to_rgb`; with another filter, hard
-    edges of the source frames would remain as ghosts. The sum is rounded once, halves up, and then clipped.
+    first, second: the source planes, code values as float tensors. time: from 0, the first frame, to 1, the second.
+    difference `[3, H, W]`: the network's output minus the weighted mean of the two frames in RGB.
 
-    mask `[H, W]`: 1 where the frame may differ from the weighted mean, else 0 (see `mask_of_changes`); None: it may
-    differ everywhere, and the decimation of chroma spreads differences by two pixels into still regions.
+    If the difference is zero, the result is exactly the weighted mean: the conversion to RGB and back alters nothing,
+    whatever the chroma subsampling, even colours out of gamut. Chroma of the difference is decimated by the exact
+    inverse of the interpolation in `planes_to_rgb`; with another filter, hard edges of the source frames would remain
+    as ghosts. The sum is rounded once, halves up, and then clipped.
+
+    mask `[H, W]`: 1 for pixels that may differ from the weighted mean, else 0 (see `mask_of_changes`). Without a mask,
+    the decimation of chroma spreads a difference by up to two pixels, also into still regions.
     """
-    differences = _rgb_to_code_differences(difference, layout, colour, _INVERSE_OF_LINEAR, _INVERSE_OF_LINEAR)
+    differences = _rgb_to_planes_without_offset(difference, layout, colour, _INVERSE_OF_LINEAR, _INVERSE_OF_LINEAR)
     if mask is not None:
         differences = tuple(d * _mask_of_plane(mask, d.shape) for d in differences)
     planes = [torch.lerp(a, b, time).add_(d) for a, b, d in zip(first, second, differences, strict=True)]
@@ -290,27 +293,27 @@ _INVERSE_OF_LINEAR = _DecimationFilter((-0.125, 0.25, 0.75, 0.25, -0.125), (-0.2
 """For pictures whose chroma was upsampled by `_upsample`: the shortest symmetric filters that restore it exactly.
 
 They are the low-pass analysis filters of the biorthogonal wavelets 5/3 and 3/1 (Cohen, Daubechies, Feauveau 1992). The
-synthesis filters of these wavelets are linear interpolation. On chroma shifted by half a sample, the filters act as
-(-1, 9, 9, -1) / 16.
+synthesis filters of these wavelets are linear interpolation. If a picture moves by half a chroma sample between
+upsampling and decimation, both together interpolate its chroma with the taps (-1, 9, 9, -1) / 16.
 """
 
 
-def _rgb_to_code_differences(
+def _rgb_to_planes_without_offset(
     rgb: Tensor, layout: Layout, colour: Colour, filter_x: _DecimationFilter, filter_y: _DecimationFilter
 ) -> tuple[Tensor, ...]:
-    """Apply the linear part of the conversion from RGB `[3, H, W]` to planes: code values without their offsets."""
+    """Convert RGB `[3, H, W]` to planes of code values without their offsets, the codes of black and neutral chroma."""
     codes = _code_range(layout, colour)
     if layout.family == "rgb":
         return tuple((rgb * codes.luma_span).unbind(0))
     if layout.family == "gray":
         return (rgb.mean(0) * codes.luma_span,)
-    red, blue = MATRICES[colour.matrix]
-    luma = (rgb[0] * red).add_(rgb[1], alpha=1 - red - blue).add_(rgb[2], alpha=blue)
+    kr, kb = MATRICES[colour.matrix]
+    luma = (rgb[0] * kr).add_(rgb[1], alpha=1 - kr - kb).add_(rgb[2], alpha=kb)
     chroma = torch.stack((rgb[2], rgb[0])).sub_(luma)
     chroma = _decimate(chroma, 1, layout.shift_y, filter_y.co_sited if _co_sited_y(colour) else filter_y.centred)
     chroma = _decimate(chroma, 2, layout.shift_x, filter_x.co_sited if _co_sited_x(colour) else filter_x.centred)
-    cb = chroma[0] * (codes.chroma_span / (2 * (1 - blue)))
-    cr = chroma[1] * (codes.chroma_span / (2 * (1 - red)))
+    cb = chroma[0] * (codes.chroma_span / (2 * (1 - kb)))
+    cr = chroma[1] * (codes.chroma_span / (2 * (1 - kr)))
     return (luma.mul_(codes.luma_span), cb, cr)
 
 

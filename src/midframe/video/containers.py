@@ -66,10 +66,10 @@ class Container:
     """Whether the container has one frame rate and no time for each frame."""
 
     negative_times: bool = True
-    """Whether packets may start before 0. If not, the muxer shifts all streams to start at 0, but not the chapters."""
+    """Whether packets may start before 0. If not, Midframe shifts all times, as muxers would not shift the chapters."""
 
     exact_duration: bool = True
-    """Whether the duration that the demuxer reports covers the last frame. With B-frames, that of mp4 does not."""
+    """Whether the duration that the demuxer reports covers the last frame. For mp4 with B-frames it does not."""
 
     movie_timescale: bool = False
     """Whether the start times of all streams are stored in one common clock (muxer option `movie_timescale`)."""
@@ -102,7 +102,7 @@ class Container:
     """The encoder for audio that cannot be copied."""
 
     lossless_audio_encoder: str | None = None
-    """The encoder for lossless audio that cannot be copied; None: `audio_encoder` serves."""
+    """The encoder for lossless audio that cannot be copied; None: `audio_encoder` is used."""
 
     pcm_needs_layout: bool = False
     """Whether PCM audio is refused unless the position of each channel is known."""
@@ -129,7 +129,7 @@ class Container:
 
     @property
     def needs_encoder(self) -> bool:
-        """Whether one of FFmpeg's encoders is chosen for it; the writers in `video.images` each have a fixed one."""
+        """Whether one of FFmpeg's encoders must be chosen; the writers in `video.images` each have a fixed one."""
         return self.writer == "ffmpeg"
 
 
@@ -147,7 +147,7 @@ _QUICKTIME_LANGUAGES = {
     **{"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi", "fre": "fra"},
     **{"sqi": "alb", "cze": "ces", "slo": "slk", "mkd": "mac", "rum": "ron"},
 }
-"""The ISO 639-2 codes that FFmpeg's mov muxer knows, by the other ISO 639-2 code of the same language."""
+"""The language codes that FFmpeg's mov muxer knows, by the ISO 639-2 codes of these languages that it does not know."""
 
 CONTAINERS = (
     Container(
@@ -238,19 +238,19 @@ class Demuxer:
     """FFmpeg's name of the demuxer."""
 
     text: bool = False
-    """Whether the demuxer opens plain text files, some of which FFmpeg even shows as video."""
+    """Whether the demuxer opens plain text files, some of which FFmpeg renders as video."""
 
     free_running_clock: bool = False
     """Whether times count from an arbitrary moment, as in broadcasts, so that a film may start at any time."""
 
     frames_indexed: bool = True
-    """Whether a lost frame can be detected by its index entry or chunk. If not, only a gap in the times shows it."""
+    """Whether a lost frame still has an index entry or a chunk. If not, its only trace is a gap in the times."""
 
     stores_codec_delay: bool = False
-    """Whether audio packets before 0 are priming samples, which players skip by the codec delay in the file."""
+    """Whether audio before time 0 is priming samples that players skip, as the file states them as codec delay."""
 
     packets_rewritten: bool = False
-    """Whether its packets change when they are copied: other containers leave out headers that are repeated."""
+    """Whether packets may change when they are copied, because other containers omit the headers that they repeat."""
 
 
 DEMUXERS = (

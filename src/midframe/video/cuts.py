@@ -21,20 +21,20 @@ THRESHOLD = 0.37
 """Default threshold: a pair with a higher score is a cut. Most cuts score 0.6 to 1.2, motion below 0.1."""
 
 DELAY = 2
-"""Number of frames that must follow a pair before it is decided, unless the detector is flushed."""
+"""Number of frames after a pair that are used to decide it; `flush` decides with the frames that there are."""
 
 HISTORY = 3
-"""Number of pairs before a pair whose distances are used."""
+"""Number of preceding pairs whose distances are used to decide a pair."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A frame reduced to what cut detection needs."""
+    """A frame reduced to 32x32 luma values, from which cuts are detected."""
 
     cells: Array
-    """Mean luma of 32x32 cells `[32, 32]`, scaled to 0..255."""
+    """Mean luma of the cells of a grid `[32, 32]`, scaled to 0..255."""
     sorted_values: Array
-    """The same values in ascending order `[1024]`: the inverse of their cumulative histogram."""
+    """The values of `cells` in ascending order `[1024]`: the quantiles of the luma histogram."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class CutDetector:
 
     Both methods return the pairs that are now decided, in order, each pair once.
 
-    The score of a pair is its `distance` minus `NEIGHBOUR_WEIGHT` times the larger of the distances of the pairs before
-    and after it (those of repeated frames are skipped): a cut stands alone, fast motion does not. If the frames around
-    the pair match once one or two frames are left out (a flash), the score is 0. A lower threshold finds more cuts, a
+    The score of a pair is its `distance` minus `NEIGHBOUR_WEIGHT` times the motion around it, because fast motion makes
+    the distances of several pairs large, and a cut that of only one. The motion is the larger of two distances: those
+    of the nearest pairs before and after it that are not repeated frames. It is at most `MAX_MOTION`. A score above the
+    threshold is set to 0 at a flash (one or two frames between frames that match). A lower threshold finds more cuts, a
     higher one gives fewer false alarms.
     """
 
@@ -70,7 +71,7 @@ class CutDetector:
         self._distances: deque[float] = deque(maxlen=1 + DELAY + HISTORY)
 
     def push(self, thumbnail: Thumbnail) -> list[Decision]:
-        """Add the next frame and return the decision on the pair that `DELAY` frames now follow, if there is one."""
+        """Add the next frame, and return the decision on the pair that ends `DELAY` frames earlier, if there is one."""
         if self._frames:
             self._distances.append(distance(self._frames[-1], thumbnail))
             self._undecided += 1
@@ -78,13 +79,13 @@ class CutDetector:
         return [self._decide()] if self._undecided > DELAY else []
 
     def flush(self) -> list[Decision]:
-        """Decide all remaining pairs and forget the frames.
+        """Decide all remaining pairs, and start again: the next frame is not compared with the frames before it.
 
-        The next frame pushed is not compared with those before it. Its number continues the count; the pair across
-        the flush is not decided.
+        The numbering continues. The pair of the last frame before the flush and the next frame is counted, but it is
+        not decided.
         """
         decisions = [self._decide() for _ in range(self._undecided)]
-        self._next_index += bool(self._frames)
+        self._next_index += bool(self._frames)  # the pair that is counted, but not decided
         self._frames.clear()
         self._distances.clear()
         return decisions
@@ -92,27 +93,29 @@ class CutDetector:
     def _decide(self) -> Decision:
         """Decide the first undecided pair."""
         distances = list(self._distances)
-        pair = len(distances) - self._undecided
-        motion = max(_nearest_motion(distances[:pair][::-1]), _nearest_motion(distances[pair + 1 :]))
-        score = max(distances[pair] - NEIGHBOUR_WEIGHT * min(motion, MAX_MOTION), 0.0)
-        if score > self.threshold and self._is_flash():
+        index = len(distances) - self._undecided
+        motion = max(_nearest_motion(distances[:index][::-1]), _nearest_motion(distances[index + 1 :]))
+        score = max(distances[index] - NEIGHBOUR_WEIGHT * min(motion, MAX_MOTION), 0.0)
+        if score > self.threshold and self._includes_flash():
             score = 0.0
         decision = Decision(self._next_index, score > self.threshold, score)
         self._next_index += 1
         self._undecided -= 1
         return decision
 
-    def _is_flash(self) -> bool:
-        """Return whether the frames before and after a flash of one or two frames match.
+    def _includes_flash(self) -> bool:
+        """Return whether a frame of the first undecided pair belongs to a flash.
 
-        The flash includes one frame of the first undecided pair.
+        A flash is one or two frames, if the frame before and the frame after them match.
         """
         frames = list(self._frames)
         first = len(frames) - 1 - self._undecided
-        spans = [(first - 1, first + 1), (first, first + 2), (first - 2, first + 1), (first, first + 3)]
+        around_flash = [(first - 1, first + 1), (first, first + 2), (first - 2, first + 1), (first, first + 3)]
         return any(
-            a >= 0 and b < len(frames) and distance(frames[a], frames[b]) < MATCH_FACTOR * self.threshold
-            for a, b in spans
+            before >= 0
+            and after < len(frames)
+            and distance(frames[before], frames[after]) < MATCH_FACTOR * self.threshold
+            for before, after in around_flash
         )
 
 
@@ -125,22 +128,23 @@ def thumbnail(luma: NDArray[Any], depth: int) -> Thumbnail:
 
 
 def distance(first: Thumbnail, second: Thumbnail) -> float:
-    """Return how unrelated two frames are: 0 for equal frames, about 0.8 and more for frames of two shots.
+    """Return how different two frames are: 0 for equal frames, about 0.8 and more for frames of two shots.
 
     The distance is the mean of two block-matching residuals plus `HISTOGRAM_WEIGHT` times a histogram distance:
 
-    - the residual of all blocks together, as a fraction of their structure (see `_match_blocks`);
-    - the median of the blocks' own fractions, so that one moving object before a plain background does not dominate;
+    - the sum of the residuals of all blocks, as a fraction of the sum of their variances (see `_match_blocks`);
+    - the median over the blocks of residual / variance, so that one object that moves in front of a plain background
+      does not dominate;
     - the Wasserstein-1 distance of the two luma histograms, as a fraction of full scale.
 
     Blocks are matched in both directions. Borders that are uniform in both frames (letterbox bars) are cropped.
     """
     a, b = _crop_uniform_borders(first.cells, second.cells)
-    residual_ab, structure_ab = _match_blocks(a, b)
-    residual_ba, structure_ba = _match_blocks(b, a)
-    residual, structure = np.concatenate([residual_ab, residual_ba]), np.concatenate([structure_ab, structure_ba])
-    total = residual.sum() / structure.sum()
-    median = np.median(residual / structure)
+    residual_ab, variance_ab = _match_blocks(a, b)
+    residual_ba, variance_ba = _match_blocks(b, a)
+    residual, variance = np.concatenate([residual_ab, residual_ba]), np.concatenate([variance_ab, variance_ba])
+    total = residual.sum() / variance.sum()
+    median = np.median(residual / variance)
     histogram = np.abs(first.sorted_values - second.sorted_values).mean() / 255
     return float((total + median) / 2 + HISTOGRAM_WEIGHT * histogram)
 
@@ -148,15 +152,15 @@ def distance(first: Thumbnail, second: Thumbnail) -> float:
 GRID = 32
 """Cells of a thumbnail along each axis."""
 SAMPLED_ROWS = 240
-"""About so many rows of a frame are averaged."""
+"""Number of rows of a frame that are averaged: all of a smaller frame, and up to twice as many of a larger one."""
 BLOCKS = 4
 """Matched blocks along each axis."""
 SEARCH_RADIUS = 5
 """Largest displacement of a block along each axis, in cells (5 of 32 is 16 % of the picture)."""
 MAX_GAIN = 2.0
 """Largest factor by which the contrast of a matched block may change, up or down."""
-NOISE = 1.0
-"""Standard deviation within a block, in levels of 255, that is added to its structure."""
+NOISE_DEVIATION = 1.0
+"""Standard deviation of the noise whose variance is added to that of each block, in levels of 255."""
 BORDER_RANGE = 6.0
 """Largest range of values in a uniform border, in levels of 255."""
 HISTOGRAM_WEIGHT = 1.5
@@ -164,7 +168,7 @@ HISTOGRAM_WEIGHT = 1.5
 NEIGHBOUR_WEIGHT = 1.5
 """Multiple of the neighbours' distance that is subtracted from the distance of a pair."""
 MAX_MOTION = 0.5
-"""Largest neighbours' distance that counts as motion; larger ones are clipped to it."""
+"""Upper limit of the neighbours' distance in the score of a pair."""
 REPEATED = 0.004
 """Distance up to which two frames count as a repeated frame."""
 MATCH_FACTOR = 0.6
@@ -177,8 +181,11 @@ def _nearest_motion(distances: list[float]) -> float:
 
 
 def _cell_means(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
-    """Average values into `GRID` cells along one axis; a value at the edge of two cells is divided by area."""
-    # By cumulative sums: a matrix product would wait for BLAS threads while the encoder keeps all cores busy.
+    """Average values into `GRID` cells along one axis.
+
+    A value that lies partly in each of two cells counts in both, weighted by its overlap.
+    """
+    # Cumulative sums, because a matrix product would wait for BLAS threads while the encoder keeps all cores busy.
     size = values.shape[axis]
     dtype = np.uint32 if values.dtype.kind == "u" else np.float64
     sums = np.cumsum(values, axis=axis, dtype=dtype)
@@ -194,30 +201,31 @@ def _crop_uniform_borders(a: Array, b: Array) -> tuple[Array, Array]:
     """Crop the rows and columns at the borders that are uniform in both frames, unless less than half would remain."""
     ranges = []
     for axis in (1, 0):
-        used = np.flatnonzero((np.ptp(a, axis) > BORDER_RANGE) | (np.ptp(b, axis) > BORDER_RANGE))
-        enough = len(used) > 0 and used[-1] + 1 - used[0] >= GRID // 2
-        ranges.append(slice(used[0], used[-1] + 1) if enough else slice(None))
+        varied = np.flatnonzero((np.ptp(a, axis) > BORDER_RANGE) | (np.ptp(b, axis) > BORDER_RANGE))
+        enough = len(varied) > 0 and varied[-1] + 1 - varied[0] >= GRID // 2
+        ranges.append(slice(varied[0], varied[-1] + 1) if enough else slice(None))
     rows, columns = ranges
     return a[rows, columns], b[rows, columns]
 
 
 def _match_blocks(a: Array, b: Array) -> tuple[Array, Array]:
-    """Match the blocks of frame `a` in frame `b`; return the residual and the structure of each block.
+    """Match each block of frame `a` in frame `b`; return the residuals and the variances of the blocks.
 
-    The structure of a block is the sum of its squared deviations from its mean, plus noise. Its residual is the sum of
-    squared differences to the best match in `b`, after the mean and, within limits, the contrast of the match have been
-    adapted to the block.
+    The variance of a block is here the sum of its squared deviations from its mean, plus that of noise. The residual is
+    the smallest sum of squared differences to a block of `b` that is displaced by up to `SEARCH_RADIUS`. The mean of
+    that block, and its contrast within `MAX_GAIN`, are first fitted to the block of `a`.
     """
     h, w = a.shape[0] // BLOCKS, a.shape[1] // BLOCKS
     blocks = a[: h * BLOCKS, : w * BLOCKS].reshape(BLOCKS, h, BLOCKS, w).swapaxes(1, 2).reshape(-1, h * w, 1)
     blocks = blocks - blocks.mean(1, keepdims=True)
-    structure = np.square(blocks).sum((1, 2))
+    variance = np.square(blocks).sum((1, 2))
     windows = sliding_window_view(np.pad(b, SEARCH_RADIUS, mode="edge"), (h, w))
-    n = 2 * SEARCH_RADIUS + 1
+    shifts = 2 * SEARCH_RADIUS + 1
     corners = [(i * h, j * w) for i in range(BLOCKS) for j in range(BLOCKS)]
-    candidates = np.stack([windows[y : y + n, x : x + n].reshape(n * n, h * w) for y, x in corners])
+    candidates = np.stack([windows[y : y + shifts, x : x + shifts].reshape(-1, h * w) for y, x in corners])
+    # Axes: b is the block, s the displacement, p the pixel.
     energy = np.maximum(np.einsum("bsp,bsp->bs", candidates, candidates) - candidates.sum(2) ** 2 / (h * w), 0)
     correlation = np.einsum("bsp,bp->bs", candidates, blocks[..., 0])
     gain = np.clip(correlation / (energy + 1e-3), 1 / MAX_GAIN, MAX_GAIN)
-    residual = (structure[:, None] - 2 * gain * correlation + gain**2 * energy).min(1)
-    return np.clip(residual, 0, 4 * structure), structure + np.float32(h * w * NOISE**2)
+    residual = (variance[:, None] - 2 * gain * correlation + gain**2 * energy).min(1)
+    return np.clip(residual, 0, 4 * variance), variance + np.float32(h * w * NOISE_DEVIATION**2)

@@ -111,7 +111,9 @@ def encoded_size(encoder: Encoder, width: int, height: int, odd: str) -> tuple[i
     multiple_y = 2 if pixel_format.chroma_height(4) == 2 else 1
     padded = (-(-width // multiple_x) * multiple_x, -(-height // multiple_y) * multiple_y)
     if padded != (width, height) and odd == "error":
-        raise OutputError(f"{encoder.name} cannot hold the odd size {width}x{height}; --odd pad repeats the last line")
+        raise OutputError(
+            f"{encoder.name} cannot hold the odd size {width}x{height}; --odd pad repeats the last column or line"
+        )
     return padded
 
 
@@ -204,7 +206,7 @@ def _canonical_name(name: str) -> str:
 
 
 def _pixel_format(name: str, layout: Layout) -> str | None:
-    """Return the encoder's pixel format of least depth that holds a layout exactly; None if there is none."""
+    """Return the encoder's pixel format of least depth that holds a layout (`format_holds`); None if there is none."""
     try:
         formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
     except (av.error.FFmpegError, ValueError):
@@ -235,7 +237,7 @@ def _options(name: str, colour: Colour, hdr: HdrMetadata, request: EncoderReques
 
 
 def _quality_options(name: str, crf: float | None) -> dict[str, str]:
-    """Return the option for a constant rate factor. Raises `SettingError` if the encoder lacks it or its value."""
+    """Return the option for a constant rate factor. Raises `SettingError` if the encoder does not take it."""
     scale = _QUALITY.get(name)
     if scale is None:
         if crf is not None:
@@ -247,7 +249,7 @@ def _quality_options(name: str, crf: float | None) -> dict[str, str]:
 
 
 def _preset_options(name: str, preset: str | None) -> dict[str, str]:
-    """Return the option for a preset. Raises `SettingError` if the encoder lacks it or its value."""
+    """Return the option for a preset. Raises `SettingError` if the encoder does not have it."""
     presets = _PRESETS.get(name)
     if presets is None:
         if preset is not None:

@@ -49,7 +49,7 @@ def open_container(path: str) -> av.container.InputContainer:
 
 
 def film_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
-    """Return the stream that holds the film's picture: the default video stream that is not cover art.
+    """Return the stream that holds the film's picture: the default video stream, or else the first, cover art excepted.
 
     Raises `InputError`, naming `path`, if there is no such stream or no decoder for it.
     """
@@ -90,15 +90,15 @@ def decode_frames(
     if not stream.codec_context.is_open:
         stream.thread_type = threads
     components = () if messages is None else (container.format.name, stream.codec_context.name)
-    # A log stays open until the decoder is flushed, even if nothing is collected: PyAV prints a traceback if one thread
-    # turns its log off while another thread is about to log.
+    # A log is opened even if no messages are wanted, and stays open until the decoder is flushed: PyAV prints a
+    # traceback if one thread turns logging off while another thread is about to log.
     with DamageLog(components, messages):
         try:
             for packet in _read_packets(container, stream, on_error, cancelled):
                 yield from _decode_packet(packet, on_error)
         finally:
-            # Flushing waits for the decoder's threads without holding the GIL. Freeing the decoder would wait for them
-            # with it, and for ever if one of them wants to log.
+            # Flushing waits for the decoder's threads without holding the GIL. Freeing the decoder instead would wait
+            # for them while holding the GIL: a deadlock if one of them is about to log, which needs the GIL.
             stream.codec_context.flush_buffers()
 
 

@@ -50,7 +50,10 @@ def planes_of(frame: av.VideoFrame) -> DecodedPlanes:
 
 
 def frame_of(planes: Sequence[Plane], layout: Layout, name: str) -> av.VideoFrame:
-    """Create an FFmpeg frame of pixel format `name`, which must hold the layout (see `format_holds`), from planes."""
+    """Create an FFmpeg frame from planes, in a pixel format `name` of their family and at least their depth.
+
+    Gray can also be stored in a YUV format, with neutral chroma.
+    """
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, name)
     if name in _PACKED_RGB:
@@ -96,7 +99,10 @@ def has_transparent_pixels(alpha: Plane, depth: int) -> bool:
 
 
 def format_holds(name: str, layout: Layout) -> bool:
-    """Return whether FFmpeg's pixel format `name` can store planes of `layout` exactly, or shifted up by whole bits."""
+    """Return whether FFmpeg's pixel format `name` can store planes of `layout` without loss: exactly or shifted left.
+
+    Formats with alpha, and the full-range formats yuvj, are left out.
+    """
     if name in _PACKED_RGB:
         packing = _PACKED_RGB[name]
         return layout.family == "rgb" and packing.depth >= layout.depth and "a" not in packing.channels

@@ -31,7 +31,7 @@ class ReadOptions:
     end: Fraction | None = None
     """Time in seconds before which frames are read; None: up to the last."""
     keep_going: bool = False
-    """Replace a frame that cannot be decoded by its neighbour, instead of raising `InputError`."""
+    """Read damaged films instead of raising `InputError`; frames that cannot be decoded are replaced by a neighbour."""
     drop_alpha: bool = False
     """Ignore transparency, instead of raising `InputError`."""
     deinterlace: Deinterlace = "off"
@@ -39,7 +39,7 @@ class ReadOptions:
 
 @dataclass
 class ReadReport:
-    """What was noticed while a film was read. It is filled while frames are read."""
+    """Number of frames and signs of damage of a film, counted while its frames are read."""
 
     frames: int = 0
     """Frames that were decoded."""
@@ -54,7 +54,7 @@ class ReadReport:
     ended_early: str | None = None
     """Why reading stopped before the end of the film, in words."""
     lost_side_data: set[str] = field(default_factory=set)
-    """Metadata of the frames that a new encoding loses, in words, such as "closed captions"."""
+    """Kinds of side data of the frames that the output will lack, in words, such as "closed captions"."""
     messages: Counter[str] = field(default_factory=Counter)
     """Errors that FFmpeg raised or logged, and how often."""
 
@@ -75,7 +75,7 @@ def read_frames(
     pixel format raises `InputError`; with `keep_going` the film ends there. Frames at times that are not in
     `film.ticks` are dropped. Raises `Cancelled` if `cancelled`, which is asked before each packet, returns true.
     """
-    require_whole(film, options.end, options.keep_going)
+    require_complete(film, options.end, options.keep_going)
     ticks, base = film.ticks, film.time_base
     assert ticks is not None
     first = 0 if options.start is None else bisect_left(ticks, options.start / base)
@@ -84,21 +84,24 @@ def read_frames(
         yield from _FrameReader(film, report, options, cancelled).read(first, stop)
 
 
-def require_whole(film: Film, end: Fraction | None, keep_going: bool) -> None:
-    """Raise `InputError` if the film's end is missing although it is to be read, unless `keep_going`."""
+def require_complete(film: Film, end: Fraction | None, keep_going: bool) -> None:
+    """Raise `InputError` if the end of the film is missing and frames after the last one are wanted (before `end`).
+
+    With `keep_going` nothing is raised.
+    """
     if film.ends_early and not keep_going and (end is None or film.last_time < end):
         reason = next(iter(film.problems), "its end is missing")
         raise InputError(
-            f"{film.path} is not whole: {reason}; what is there ends at {float(film.last_time):.3f} s, "
-            "--keep-going converts that"
+            f"{film.path} is not complete: {reason}; its last frame is at {float(film.last_time):.3f} s, "
+            "--keep-going converts the film up to there"
         )
 
 
 def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]], Iterator[Frame]]]:
     """Open a y4m stream that can be read only once: a named pipe, or standard input ("-").
 
-    Returns the film's description and the function that reads its frames, given a report and the question whether to
-    cancel. That function raises `InputError` if the stream ends within a frame.
+    Returns the film's description and a function that yields its frames; its arguments are `report` and `cancelled` of
+    `read_frames`. The function raises `InputError` if the stream ends within a frame.
     """
     name = "standard input" if path == "-" else path
     try:
@@ -118,9 +121,9 @@ def read_pipe(path: str) -> tuple[Film, Callable[[ReadReport, Callable[[], bool]
                 for picture in pictures:
                     yield from reader.accept((picture,))
         samples = sum(height * width for height, width in film.layout.sizes(film.width, film.height))
-        stored = samples * np.dtype(film.layout.dtype).itemsize
-        if pipe.bytes_read != pipe.stream_header_size + report.frames * (pipe.frame_header_size + stored):
-            raise InputError(f"{name} ends within a frame, after {report.frames} whole ones")
+        frame_size = samples * np.dtype(film.layout.dtype).itemsize
+        if pipe.bytes_read != pipe.stream_header_size + report.frames * (pipe.frame_header_size + frame_size):
+            raise InputError(f"{name} ends within a frame, after {report.frames} complete ones")
 
     return film, read
 
@@ -150,10 +153,10 @@ class _CountingPipe:
 
 
 SEEK_MARGIN = 32
-"""Frames before the first wanted one at which decoding starts: frames after a key frame may refer to earlier ones."""
+"""Decoding starts this many frames early, because frames after a key frame may refer to frames before it."""
 
 SIDE_DATA_INTERVAL = 25
-"""Side data (closed captions, dynamic HDR metadata) is read from one frame in so many."""
+"""Side data (closed captions, dynamic HDR metadata) is read from one in this many frames."""
 
 
 class _FrameReader:
@@ -203,7 +206,8 @@ class _FrameReader:
             report.first_damaged = self._time_of(number)[0] if report.first_damaged is None else report.first_damaged
         frames = self._make_frames(pictures, number)
         if self.film.ticks is not None and number % SIDE_DATA_INTERVAL == 0:
-            frames = self._note_side_data(pictures, frames)
+            self._note_side_data(picture)
+            frames = [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
         yield from self._replace_missing(number, self.previous or frames[0])
         report.frames += 1
         self.next_number = number + 1
@@ -227,7 +231,7 @@ class _FrameReader:
                     del landed
                     for number, picture in enumerate(pictures):
                         if number == SEEK_MARGIN // 2:
-                            # So far, errors concern pictures that refer to others before the key frame.
+                            # Errors so far come from pictures that refer to others before the key frame.
                             self.report.messages.clear()
                         yield picture
                     return
@@ -263,7 +267,7 @@ class _FrameReader:
                 yield picture
 
     def _until_format_change(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Yield the pictures up to the first one of another size or pixel format, which is noted."""
+        """Yield the pictures up to the first one of another size or pixel format, and note that in `format_change`."""
         film = self.film
         for picture in pictures:
             if (picture.width, picture.height, picture.format.name) != (film.width, film.height, film.pixel_format):
@@ -276,7 +280,7 @@ class _FrameReader:
             yield picture
 
     def _frame_number(self, picture: av.VideoFrame) -> int | None:
-        """Return the number of the frame that a picture shows; None if it is not wanted or was not expected."""
+        """Return the number of the frame that a picture shows; None if it is not wanted or no frame has its time."""
         ticks = self.film.ticks
         if ticks is None:
             return self.next_number
@@ -296,11 +300,13 @@ class _FrameReader:
             return number / self.film.rate, 1 / self.film.rate
         if number + 1 < len(ticks):
             return ticks[number] * base, (ticks[number + 1] - ticks[number]) * base
-        last = self.film.last_duration
-        return ticks[number] * base, last if self.pictures_per_frame == 1 else round(last / base) * base
+        duration = self.film.last_duration
+        if self.pictures_per_frame == 2:
+            duration = round(duration / base) * base  # as for all other frames, a whole number of ticks
+        return ticks[number] * base, duration
 
     def _make_frames(self, pictures: tuple[av.VideoFrame, ...], number: int) -> list[Frame]:
-        """Return the frames of a picture, or of its two fields. Raises `InputError` if it is transparent."""
+        """Return the frames of a picture, or of its two fields. Raises `InputError` if it has transparent pixels."""
         time, duration = self._time_of(number)
         step = duration / len(pictures)
         frames = []
@@ -314,15 +320,15 @@ class _FrameReader:
             frames.append(Frame(planes, layout, time + k * step, step))
         return frames
 
-    def _note_side_data(self, pictures: tuple[av.VideoFrame, ...], frames: list[Frame]) -> list[Frame]:
-        """Note side data that will be lost, and return the frames with copied planes.
+    def _note_side_data(self, picture: av.VideoFrame) -> None:
+        """Note in the report the side data of a picture that the output will lack.
 
         In PyAV a picture and its side data, once read, refer to each other: the picture stays in memory until Python
-        collects cycles. Therefore this is done for few pictures, and their cycles are collected with the next one.
+        collects cycles. Therefore side data is read from few pictures only, and cycles are collected when the next
+        picture comes. Until then nothing else may refer to the picture, so its frames need copies of its planes.
         """
-        self.report.lost_side_data.update(read_side_data(pictures[0]).lost)
+        self.report.lost_side_data.update(read_side_data(picture).lost)
         self.garbage_cycles = True
-        return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in frames]
 
     def _replace_missing(self, stop: int, neighbour: Frame | None) -> Iterator[Frame]:
         """Yield copies of a neighbour for the frames from `next_number` up to number `stop`, which were not decoded.
@@ -333,8 +339,8 @@ class _FrameReader:
         if film.ticks is None or stop <= self.next_number:
             return
         if not self.options.keep_going or neighbour is None:
-            reason = next(iter(report.messages), "no picture came for it")
-            advice = "; --keep-going holds the frame beside it" if not self.options.keep_going else ""
+            reason = next(iter(report.messages), "the decoder gave no picture for it")
+            advice = "; --keep-going repeats its neighbour" if not self.options.keep_going else ""
             missing = float(self._time_of(self.next_number)[0])
             raise InputError(
                 f"{film.path}: the frame at {missing:.3f} s cannot be decoded ({reason}); "

@@ -64,7 +64,7 @@ class _OutputStream:
     stretcher: AudioStretcher | None = None
 
     latest: int | None = None
-    """The presentation time of the latest packet, in ticks of the packets' time base."""
+    """Source time of the latest audio packet, or output time of the latest subtitle, in ticks of its time base."""
 
 
 class Remuxer:
@@ -75,8 +75,7 @@ class Remuxer:
         remuxer.finish(output)                 # after the last frame
         remuxer.close()
 
-    `remuxed` has the counts of what was written, by the index of the stream in the source film. Its order is that of
-    the streams in the output.
+    `remuxed` has the counts for each stream, by its index in the source film, in the order of the output's streams.
     """
 
     def __init__(self, film: Film, plans: tuple[StreamPlan, ...], container: Container, timeline: Timeline) -> None:
@@ -87,7 +86,7 @@ class Remuxer:
         self._source = open_container(film.path) if self.plans else None
         self._outputs: dict[int, _OutputStream] = {}  # by the index in the source film
         self._packets: Iterator[av.Packet[Any]] = iter(())
-        self._pending: av.Packet[Any] | None = None  # read, but later than the time that was asked for
+        self._pending: av.Packet[Any] | None = None  # read already, but later than the last `until`
 
     def close(self) -> None:
         """Close the source film."""
@@ -169,7 +168,8 @@ class Remuxer:
         target = self._outputs[index]
         plan = target.plan
         if plan.info.kind == "audio" and packet.pts is not None:
-            # The edit list of an mp4 would cut off a last packet without a duration.
+            # A packet without a duration is given the time since the packet before it. As the last one of an mp4, it
+            # would otherwise be cut off by the edit list.
             previous = packet.pts if target.latest is None else target.latest
             packet.duration = packet.duration or packet.pts - previous
             target.latest = packet.pts
@@ -179,7 +179,7 @@ class Remuxer:
             self._mux(output, index, target.stretcher.stretch(packet))
             return
         if plan.info.codec == "mov_text" and bytes(packet)[:2] == b"\0\0":
-            return  # mp4 fills the time between two lines with empty ones; the muxer writes its own
+            return  # mp4 fills the gap between two subtitles with an empty one; the muxer adds these itself
         if plan.action == "convert":
             packet = _convert_subtitle(packet, plan.codec)
         if not plan.info.is_cover_art:
@@ -193,9 +193,9 @@ class Remuxer:
             output.mux(packet)
 
     def _clip(self, packet: av.Packet[Any], plan: StreamPlan) -> bool:
-        """Return whether a packet belongs to the converted part of the film.
+        """Return whether a packet belongs to the converted part of the film; shorten a subtitle that is partly in it.
 
-        Subtitles that are only partly inside are shortened; other packets must lie wholly inside.
+        Packets of other kinds belong to it only if they lie wholly inside.
         """
         if packet.pts is None or not (self._timeline.start_trimmed or self._timeline.end is not None):
             return True
@@ -217,7 +217,7 @@ class Remuxer:
         if self._timeline.slowdown != 1 and packet.duration:
             packet.duration = packet.duration * self._timeline.slowdown
         if target.plan.info.kind == "subtitle" and packet.pts is not None:
-            # Two lines clipped to one start would have the same time, which mp4 does not hold.
+            # Two subtitles clipped to the same start would have the same time, which mp4 cannot store.
             earliest = packet.pts if target.latest is None else target.latest + 1
             packet.pts = packet.dts = max(packet.pts, earliest)
             target.latest = packet.pts
@@ -230,7 +230,7 @@ def _read_attachment(stream: Any, source: av.container.InputContainer) -> tuple[
     codec = stream.codec_context.name
     media_type = {"mjpeg": "image/jpeg", "png": "image/png"}.get(codec, f"image/{codec}")
     name = stream.metadata.get("filename") or f"cover.{'jpg' if codec == 'mjpeg' else codec}"
-    with open_container(source.name) as reopened:  # the source itself is read from its start later
+    with open_container(source.name) as reopened:  # because `source` is read from its start later
         data = next((bytes(packet) for packet in reopened.demux(reopened.streams[stream.index]) if packet.size), b"")
     return name, stream.metadata.get("mimetype", media_type), data
 

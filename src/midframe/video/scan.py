@@ -60,7 +60,7 @@ class Scan:
     time_base: Fraction
     """Unit of `ticks`, in seconds."""
     has_timestamps: bool
-    """Whether the packets carry display times; if not, frame k of the film is the k-th that the decoder gives."""
+    """Whether the packets have display times; if not, the k-th time in `ticks` is that of the k-th decoded frame."""
     duplicate_frames: int
     """Frames left out of `ticks` because their time does not increase."""
     undecodable_start: int
@@ -98,8 +98,8 @@ def scan(
     if early:
         problems.append(early)
     elif missing > Fraction(3, 5) / rate:
-        problems.append(f"the film should last {float(missing):.3f} s longer than its packets do")
-    problems += _missing_frames(container, stream, packets)
+        problems.append(f"its packets end {float(missing):.3f} s earlier than its header says")
+    problems += _frame_count_problems(container, stream, packets)
     times = packets.frame_times
     base = Fraction(stream.time_base) if stream.time_base else 1 / rate
     ticks, has_timestamps, duplicates = times.display_order(stream.codec_context.has_b_frames)
@@ -128,7 +128,7 @@ def scan(
 def shows_frame(codec: str, payload: bytes) -> bool:
     """Return whether the frame in a packet is meant to be shown.
 
-    VP8 and VP9 have packets that serve only as references, which is read from their headers; those of other codecs are
+    Some frames of VP8 and VP9 serve only as references, as the header in the packet says. Frames of other codecs are
     all shown.
     """
     if codec == "vp8" and payload:
@@ -175,9 +175,9 @@ class _FrameTimes:
     shown: int = 0
     """Packets whose frame is shown."""
     discarded: int = 0
-    """Packets marked as not to be shown, counted from the first such key frame that follows a shown packet."""
-    hidden: int = 0
-    """The value of `discarded` at the latest shown packet: discarded packets in the middle of the film."""
+    """Packets marked as not to be shown. The count starts at the first marked key frame after a shown packet."""
+    discarded_inside: int = 0
+    """The packets counted in `discarded` that a shown packet follows: they lie in the middle of the film."""
     first_key_pts: int = 1 << 62
     """The earliest display time of a key frame."""
     last_pts: int = -(1 << 62)
@@ -187,13 +187,14 @@ class _FrameTimes:
 
     def add(self, packet: av.Packet[Any]) -> None:
         if packet.is_discard:
-            # An edit list discards packets at both ends of the film, and reordering may mix them with shown packets.
-            # Only packets discarded from a key frame on are unusual.
+            # It is normal that an edit list discards packets at both ends of the film, and that they are mixed with
+            # shown packets there by reordering. It is a sign of damage if a key frame is discarded and shown packets
+            # follow.
             self.discarded += self.shown > 0 and (packet.is_keyframe or self.discarded > 0)
             return
         if self.codec in ("vp8", "vp9") and not shows_frame(self.codec, bytes(packet)):
             return
-        self.hidden = self.discarded
+        self.discarded_inside = self.discarded
         self.shown += 1
         if packet.dts is not None:
             self.dts.append(packet.dts)
@@ -205,16 +206,17 @@ class _FrameTimes:
             if packet.is_keyframe:
                 self.first_key_pts = min(self.first_key_pts, packet.pts)
 
-    def display_order(self, reordered: int) -> _DisplayOrder:
-        """Sort the times; `reordered` is the number of frames by which the codec may reorder.
+    def display_order(self, reorder_depth: int) -> _DisplayOrder:
+        """Return the times in display order. reorder_depth: number of frames by which the codec may reorder.
 
-        If packets lack display times (AVI), decoding times are used, as both have the same steps. If packets lack those
-        as well (a raw stream), there are no times.
+        If any packet lacks a display time (AVI), the decoding times are used, as they have the same intervals. If any
+        packet lacks a decoding time too (a raw stream), there are no times.
         """
         has_pts = self.shown > 0 and len(self.pts) == self.shown
         times = self.pts if has_pts else self.dts if len(self.dts) == self.shown else array("q")
-        in_order = has_pts and not reordered and 5 * sum(b < a for a, b in pairwise(times)) < len(times)
-        # If the decoder keeps the order of the packets, a falling time is an error, and its frame is left out.
+        in_order = has_pts and not reorder_depth and 5 * sum(b < a for a, b in pairwise(times)) < len(times)
+        # If the codec does not reorder, a time that decreases is an error, and its frame is left out. If a fifth of all
+        # times decrease, the packets are reordered after all, and the times are sorted.
         increasing = _running_maxima(times) if in_order else array("q", sorted(set(times)))
         if not has_pts and len(increasing) != self.shown:
             return _DisplayOrder(array("q"), False, 0)
@@ -227,7 +229,7 @@ class _DisplayOrder(NamedTuple):
     ticks: array[int]
     """Strictly increasing; empty if unknown."""
     has_timestamps: bool
-    """Whether they are display times."""
+    """Whether `ticks` are display times; if not, they are decoding times."""
     duplicates: int
     """Frames that were left out because their time does not increase."""
 
@@ -243,7 +245,7 @@ def _running_maxima(times: array[int]) -> array[int]:
 
 @dataclass
 class _Packets:
-    """What was counted while all packets of a film were read."""
+    """Counts and times of all packets of a film."""
 
     statistics: list[_StreamStatistics]
     """One for each stream."""
@@ -296,7 +298,7 @@ def _early_end(
     if name == "yuv4mpegpipe" and _y4m_is_cut(container, packets.statistics[0]):
         return "the file ends within a frame"
     if any("ended prematurely" in message for message in messages):
-        return "the file ends before its film does"
+        return "the file ends before the end of the film"
     if missing_seconds > max(Fraction(1, 4), 2 / rate):
         return f"its last {float(missing_seconds):.3f} s are missing"
     return None
@@ -311,21 +313,24 @@ def _unread_index_entries(container: av.container.InputContainer, packets: _Pack
     return None
 
 
-def _missing_frames(container: av.container.InputContainer, film: av.VideoStream, packets: _Packets) -> list[str]:
-    """Return in words whether there are fewer frames than the header says, or frames that are not to be shown."""
+def _frame_count_problems(container: av.container.InputContainer, film: av.VideoStream, packets: _Packets) -> list[str]:
+    """Describe missing frames, if the header counts more than there are, and frames marked as not to be shown."""
     problems = []
-    # With an edit list an mp4 has fewer frames than its header says; but each takes at least one byte.
+    # An edit list may leave out frames that the header of an mp4 counts. But a header that counts more frames than the
+    # file has bytes is damaged.
     may_be_edited = container.format.name.startswith("mov") and film.frames <= container.size
     found = packets.statistics[film.index].packets
     if found < film.frames and not may_be_edited:
         problems.append(f"its header lists {film.frames} frames, {found} are there")
-    if packets.frame_times.hidden:
-        problems.append(f"{packets.frame_times.hidden} frames in the middle of the film are marked as not to be shown")
+    if packets.frame_times.discarded_inside:
+        problems.append(
+            f"{packets.frame_times.discarded_inside} frames in the middle of the film are marked as not to be shown"
+        )
     return problems
 
 
 def _missing_seconds(container: av.container.InputContainer, film: av.VideoStream, packets: _Packets) -> Fraction:
-    """Return how much earlier the packets of a Matroska film, or of its video stream, end than its header says."""
+    """Return how many seconds of a Matroska film, or of its video stream, are missing by the duration in the header."""
     ends = [statistics.end_time for statistics in packets.statistics if statistics.end_time is not None]
     if not container.format.name.startswith("matroska") or not ends:
         return Fraction(0)
@@ -353,12 +358,12 @@ def _y4m_is_cut(container: av.container.InputContainer, statistics: _StreamStati
 
 
 def _timestamp_jump(ticks: array[int], base: Fraction) -> list[str]:
-    """Return in words where frames of a film of constant rate seem to be missing; nothing for other films."""
+    """Describe the frames that seem to be missing by gaps in the times; only for films of constant rate."""
     steps = [b - a for a, b in pairwise(ticks)]
     if len(steps) < 8:
         return []
     usual = int(median_low(steps))
-    tolerance = max(2.0, float(Fraction(3, 2000) / base), usual / 20)
+    tolerance = max(2.0, float(Fraction(3, 2000) / base), usual / 20)  # 2 ticks, 1.5 ms or 5 %
     unusual = [k for k, step in enumerate(steps) if abs(step - usual) > tolerance]
     jumps = [k for k in unusual if steps[k] > 1.5 * usual]
     if not jumps or len(unusual) > max(3, len(steps) // 20):

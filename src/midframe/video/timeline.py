@@ -59,7 +59,8 @@ class Timeline:
     def slots_between(self, first: Fraction, second: Fraction) -> list[Slot]:
         """Return the output frames from a source frame up to the next one, which is not included.
 
-        With a target rate, an output frame within a tenth of an output interval of a source frame is that frame.
+        If `rate` is set, an output frame shows a source frame if their times differ by at most a tenth of an output
+        interval.
         """
         begin, end = self.output_time(first), self.output_time(second)
         if self.rate is None:
@@ -76,7 +77,10 @@ class Timeline:
         return slots
 
     def slots_after(self, last: Fraction, duration: Fraction) -> list[Slot]:
-        """Return the output frames from the last source frame on: one, or as many as a target rate needs to the end."""
+        """Return the output frames from the last source frame to the end: one, or if `rate` is set, as many as needed.
+
+        duration: of the last source frame, in seconds. A single output frame has the same duration.
+        """
         begin = self.output_time(last)
         if self.rate is None:
             return [Slot(begin, duration, Fraction(0))]
@@ -120,8 +124,8 @@ class Timeline:
 
     def time_base(self, source_base: Fraction) -> Fraction:
         """Return a unit that divides every output time, for source times that are multiples of `source_base`."""
-        offset = Fraction(1, (self.output_start - self.source_start * self.slowdown).denominator)
-        unit = _largest_common_unit(source_base * self.slowdown, offset)
+        offset_unit = Fraction(1, (self.output_start - self.source_start * self.slowdown).denominator)
+        unit = _largest_common_unit(source_base * self.slowdown, offset_unit)
         if self.rate is None:
             return unit / self.factor
         return _largest_common_unit(Fraction(1, self.output_start.denominator), 1 / self.rate)
@@ -142,7 +146,7 @@ def gap_limit(ticks: array[int], base: Fraction) -> Fraction:
 def parse_rate(text: str) -> Fraction:
     """Parse a frame rate such as "60", "59.94" (understood as 60000/1001) or "60000/1001".
 
-    Raises `SettingError` if it is no rate above 0 and up to 1000.
+    Raises `SettingError` if it is not a number above 0 and up to 1000.
     """
     try:
         rate = Fraction(text)
@@ -174,6 +178,6 @@ def _round_quotient(numerator: int, denominator: int) -> int:
 
 
 def _largest_common_unit(a: Fraction, b: Fraction) -> Fraction:
-    """Return the largest fraction that divides both."""
+    """Return the largest fraction of which both are whole multiples."""
     denominator = lcm(a.denominator, b.denominator)
     return Fraction(gcd(int(a * denominator), int(b * denominator)), denominator)

@@ -171,7 +171,10 @@ class FilmWriter:
 
 
 def check_output_format(output_format: OutputFormat) -> None:
-    """Raise `SettingError` if the encoder refuses its settings or the container the encoder, tried in memory."""
+    """Raise `SettingError` if the encoder refuses its settings, or the container refuses the encoder.
+
+    Both are tried by opening an output in memory.
+    """
     name, context = output_format.encoder.name, None
     with contextlib.ExitStack() as stack:
         output = av.open(io.BytesIO(), "w", format=output_format.container.name)
@@ -189,7 +192,7 @@ def check_output_format(output_format: OutputFormat) -> None:
             container = output_format.container
             suitable = " ".join(suitable_encoders(container, output_format.layout))
             raise SettingError(
-                f"{container.spoken_name} does not hold what {name} makes; give one of the encoders {suitable}"
+                f"{container.spoken_name} cannot hold the output of {name}; give one of the encoders {suitable}"
                 + ("" if container.encoders is None else ", or write an .mkv")
             ) from None
 
@@ -247,7 +250,10 @@ def _muxer_options(output_format: OutputFormat, remuxer: Remuxer) -> dict[str, s
 
 
 def _movie_timescale(film_base: Fraction, other_bases: Sequence[Fraction]) -> int:
-    """Return the ticks a second of a clock in which the start of the film, and of as many streams as fit, is exact."""
+    """Return a `movie_timescale` in which the start times of the film, and of most other streams, are exact.
+
+    A stream is left out if the common clock would exceed `MAX_TICKS_PER_SECOND`.
+    """
     scale = film_base.denominator
     for base in other_bases:
         common = lcm(scale, base.denominator)

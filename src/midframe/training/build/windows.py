@@ -136,8 +136,8 @@ def _decoding_problem(decoding: ClipReport) -> str | None:
     """Return why the clip must not be used, or None."""
     if decoding.damaged or decoding.messages:
         return f"damaged: {next(iter(decoding.messages), 'a picture is marked as corrupt')}"
-    if decoding.change:
-        return decoding.change
+    if decoding.format_change:
+        return decoding.format_change
     return "interlaced" if decoding.interlaced else None
 
 

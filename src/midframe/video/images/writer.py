@@ -27,10 +27,11 @@ from midframe.video.sink import check_target
 class ImageWriter:
     """Writes frames as an image sequence; a `Sink`.
 
-    target: a folder (a name that ends in a slash, or an existing folder: PNG files 00001.png, 00002.png, ...) or a
-    pattern with one number such as `out/frame%05d.jpg`, always counted from 1. layout, colour: those of `image_layout`
-    and `image_colour`. PNG, TIFF, BMP and WebP are lossless; JPEG has the finest quantisation of FFmpeg's encoder
-    (between Pillow's quality 96 and 97). Everything is written into the folder `NAME.PID.part` first.
+    target: a folder, or a pattern with one number such as `out/frame%05d.jpg`. A folder exists already or has a name
+    that ends in a slash; its images are PNG files 00001.png, 00002.png, ... Numbers always start at 1. layout, colour:
+    those that `image_layout` and `image_colour` return. PNG, TIFF, BMP and WebP are lossless; JPEG has the finest
+    quantisation of FFmpeg's encoder (between Pillow's quality 96 and 97). Everything is written into the folder
+    `NAME.PID.part` first.
 
     Raises `OutputError` if images match the pattern already, or if the target is a folder with anything in it. With
     `overwrite` images that the pattern names are replaced, further ones beyond the last are deleted, and all other
@@ -59,7 +60,10 @@ class ImageWriter:
     def write(self, frame: Frame) -> None:
         """Encode one frame."""
         if frame.layout != self._layout or (frame.width, frame.height) != (self._context.width, self._context.height):
-            raise ValueError(f"the pictures are {self._layout.describe()}, not {frame.layout.describe()}")
+            raise ValueError(
+                f"the pictures are {self._layout.describe()} {self._context.width}x{self._context.height}, "
+                f"not {frame.layout.describe()} {frame.width}x{frame.height}"
+            )
         self._encode(_to_picture(frame, self._colour, str(self._context.pix_fmt)))
 
     def finish(self) -> None:
@@ -120,7 +124,7 @@ class ImageWriter:
 
 
 def save_image(frame: Frame, colour: Colour, target: str, *, overwrite: bool = False) -> None:
-    """Write one frame, in a layout of `image_layout` and the colours of `image_colour`, as an image file.
+    """Write one frame as an image file. Its layout and `colour` must come from `image_layout` and `image_colour`.
 
     Raises `OutputError` if it cannot be written, or if it exists and `overwrite` is not set.
     """
@@ -136,7 +140,7 @@ def save_image(frame: Frame, colour: Colour, target: str, *, overwrite: bool = F
 
 
 def image_layout(path: str, layout: Layout) -> Layout:
-    """Return the layout in which an image file or sequence of that name holds frames of a layout.
+    """Return the layout in which an image file or sequence named `path` stores frames whose own layout is `layout`.
 
     PNG and TIFF hold gray and RGB of 8 bits, and of 16 bits for everything deeper; BMP and WebP hold RGB of 8 bits;
     JPEG holds gray, 4:2:0, 4:2:2 and 4:4:4 of 8 bits.
@@ -153,19 +157,19 @@ def image_layout(path: str, layout: Layout) -> Layout:
 
 
 def image_colour(layout: Layout, colour: Colour) -> Colour:
-    """Return the meaning of code values in images of a layout of `image_layout`.
+    """Return the colour of the images of a film whose colour is `colour`; `layout` is that of the images.
 
-    Images are full range, and YUV has JPEG's matrix. Primaries and transfer are those of the film's `colour`.
+    Images are full range, and YUV has JPEG's matrix. Primaries and transfer are those of the film.
     """
-    name = "bt601" if layout.family == "yuv" else layout.family
-    matrix = {"yuv": 5, "rgb": 0, "gray": 2}[layout.family]
+    matrix = "bt601" if layout.family == "yuv" else layout.family
+    matrix_tag = {"yuv": 5, "rgb": 0, "gray": 2}[layout.family]
     return replace(
         colour,
-        matrix=name,
+        matrix=matrix,
         full_range=True,
         siting="centre",
         guessed=(),
-        tags=replace(colour.tags, matrix=matrix, range=2),
+        tags=replace(colour.tags, matrix=matrix_tag, range=2),
     )
 
 
