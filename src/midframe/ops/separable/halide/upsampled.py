@@ -19,8 +19,6 @@ import torch
 from midframe.ops.halide.compiler import from_float32, to_float32
 from midframe.ops.separable.halide.dense import Definition, add_terms
 
-LANES = 16
-"""Pixels per vector."""
 ROWS = 8
 """Rows of the kernel maps that one task computes."""
 
@@ -112,17 +110,17 @@ class _KernelGradients:
         f, X, p, i = self.pipeline, self.pipeline.X, self.pipeline.p, self.pipeline.i
         strip, row, task, block, lane = (hl.Var(name) for name in ("strip", "row", "task", "block", "lane"))
         guard, whole = hl.TailStrategy.GuardWithIf, hl.TailStrategy.RoundUp
-        self.out.bound(i, 0, f.taps).split(self.Y, strip, row, ROWS, guard).split(X, block, lane, LANES, guard)
+        self.out.bound(i, 0, f.taps).split(self.Y, strip, row, ROWS, guard).split(X, block, lane, f.lanes, guard)
         self.out.reorder(lane, block, i, row, strip, f.n).vectorize(lane).fuse(strip, f.n, task).parallel(task)
         self.rows.update(1).unscheduled()
         self.rows.update(2).unscheduled()
         self.rows.compute_at(self.out, i).bound(p, 0, f.scale)
-        self.rows.update(0).reorder(self.inside, p).vectorize(self.inside, LANES, guard).unroll(p)
+        self.rows.update(0).reorder(self.inside, p).vectorize(self.inside, f.lanes, guard).unroll(p)
         inner = hl.Var("inner")
         self.full.compute_at(self.out, task).bound(p, 0, f.scale).bound(i, 0, f.taps)
-        self.full.split(X, block, inner, LANES, whole).reorder(inner, i, p, block, f.y).vectorize(inner)
+        self.full.split(X, block, inner, f.lanes, whole).reorder(inner, i, p, block, f.y).vectorize(inner)
         self.full.unroll(i)
-        self.product.compute_at(self.full, p).vectorize(X, LANES, whole).unroll(i).unroll(self.j)
+        self.product.compute_at(self.full, p).vectorize(X, f.lanes, whole).unroll(i).unroll(self.j)
         f.compute_kernels_per_block(self.full, f.y, block)
         f.compute_phases_per_task(f.image_phases, self.out, task)
         f.compute_phases_per_task(self.g, self.out, task)
@@ -168,6 +166,8 @@ class _Pipeline:
         import halide as hl
 
         self.taps, self.scale = taps, scale
+        # Vectors wider than the processor's would take LLVM minutes, because all taps are unrolled.
+        self.lanes = hl.get_host_target().natural_vector_size(hl.Float(32))
         self.halo = -(-(taps - 1) // scale)  # columns of the maps that taps reach beyond the edge
         self.inside: dict[str, Any] = {}  # the variable over the columns inside of the image, by name of the function
         self.x, self.y, self.c, self.n, self.i = (hl.Var(name) for name in ("x", "y", "c", "n", "i"))
@@ -242,8 +242,8 @@ class _Pipeline:
         strip, row, task, block, lane = (hl.Var(name) for name in ("strip", "row", "task", "block", "lane"))
         guard = hl.TailStrategy.GuardWithIf
         out.split(self.y, strip, row, ROWS * self.scale, guard)
-        out.split(self.x, block, lane, LANES * self.scale, guard)
-        out.reorder(lane, c, block, row, strip, self.n).vectorize(lane, LANES).unroll(c)
+        out.split(self.x, block, lane, self.lanes * self.scale, guard)
+        out.reorder(lane, c, block, row, strip, self.n).vectorize(lane, self.lanes).unroll(c)
         out.fuse(strip, self.n, task).parallel(task)
         return row, block, task
 
@@ -252,7 +252,7 @@ class _Pipeline:
         import halide as hl
 
         stage.bound(self.p, 0, self.scale).reorder_storage(self.p, self.X)
-        return stage.reorder(self.X, self.p).vectorize(self.X, LANES, hl.TailStrategy.RoundUp).unroll(self.p)
+        return stage.reorder(self.X, self.p).vectorize(self.X, self.lanes, hl.TailStrategy.RoundUp).unroll(self.p)
 
     def compute_kernels_per_block(self, out: Any, row: Any, block: Any) -> None:
         """Upsample the kernels to a row of `out` for each of its rows, and to pixels for each block of columns."""
@@ -272,10 +272,10 @@ class _Pipeline:
         import halide as hl
 
         upsampled.bound(self.p, 0, self.scale)
-        upsampled.vectorize(self.X, LANES, hl.TailStrategy.RoundUp).unroll(self.p)
+        upsampled.vectorize(self.X, self.lanes, hl.TailStrategy.RoundUp).unroll(self.p)
         rows.update(1).unscheduled()
         rows.update(2).unscheduled()
-        rows.update(0).vectorize(self.inside[rows.name()], LANES, hl.TailStrategy.GuardWithIf)
+        rows.update(0).vectorize(self.inside[rows.name()], self.lanes, hl.TailStrategy.GuardWithIf)
 
     def compute_phases_per_task(self, phases: Any, out: Any, task: Any) -> None:
         """Compute the phases of an image for each task of `out`."""
@@ -286,7 +286,7 @@ class _Pipeline:
         phases.update(2).unscheduled()
         inside = self.inside[phases.name()]
         first = phases.update(0).reorder(inside, self.p, self.y, self.c)
-        first.vectorize(inside, LANES, hl.TailStrategy.GuardWithIf).unroll(self.p)
+        first.vectorize(inside, self.lanes, hl.TailStrategy.GuardWithIf).unroll(self.p)
 
 
 def _adjacent_columns(name: str, dtype: torch.dtype) -> Any:
