@@ -7,8 +7,7 @@
 
 The recipe: the network predicts the frame, in tiles if memory requires it; a network that predicts only the middle
 reaches other times by recursion. The prediction must be finite. It is clipped, and then the pixel shader replaces it
-where the two source frames hardly differ. Two source frames that are equal are the caller's business: the frame between
-them is a copy, and nothing needs to be synthesised.
+where the two source frames hardly differ. Callers copy equal source frames instead of synthesising.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ class Synthesiser:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles that a picture is predicted in: 1, until the memory of the device did not suffice."""
+        """Number of tiles in which a picture is predicted: 1, or more after the device ran out of memory."""
         return self._tiled.tiles
 
     def prepare(self, window: FrameWindow, hints: Hints = NO_HINTS) -> SynthesisPair:
         """Compute what all frames between `window.first` and `window.second` share.
 
-        If `window.first` is the very tensor that was the second frame of the pair prepared before, the network may
-        reuse what that pair left over.
+        If `window.first` is the same tensor object as `second` of the window before, the network may reuse data of that
+        pair, `PreparedPair.carried`.
         """
         carried = self._last[1].carried if self._last is not None and self._last[0] is window.first else None
         prepared = self._tiled.prepare(window, hints, carried)
@@ -75,10 +74,10 @@ class SynthesisPair:
         self._blend = None if shader is None else blend_map(window.first, window.second, shader)
 
     def at(self, time: Fraction, maps: Collection[MapName] = ()) -> Prediction:
-        """Synthesise the frame at `time` in (0, 1); a network for the middle alone gives the nearest eighth.
+        """Synthesise the frame at `time` in (0, 1), rounded to eighths if the network predicts only the middle frame.
 
         maps: optional outputs to return beside the frame. They describe the prediction before clipping and shader; a
-        network for the middle alone has none. Raises `WeightsError` if the prediction is not finite.
+        network that predicts only the middle frame has none. Raises `WeightsError` if the prediction is not finite.
         """
         prediction = self._predict(time, maps)
         frame, shader = prediction.frame, self._synthesiser.shader

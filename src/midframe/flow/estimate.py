@@ -32,8 +32,8 @@ def estimate_flow(first: Tensor, second: Tensor, time: Tensor, *, backend: str =
         first(p − 2t u(p))  ≈  second(p + 2(1−t) u(p))
 
     p is a pixel of the frame at time t, at half of the resolution. u(p) = (horizontal, vertical) is half of the
-    displacement from the first to the second frame, in pixels of this half resolution. So the displacement in pixels of
-    the given frames is 4u. The flow from the frame at t to the first frame is −2t u, to the second frame 2(1−t) u.
+    displacement from the first to the second frame. The displacement is thus 2u in pixels of half the resolution, and
+    4u in pixels of the given frames. The flow from the frame at t is −2t u to the first frame, 2(1−t) u to the second.
 
     first, second: `[B, 3, H, W]`, RGB in 0..1, H and W even.
     time: `[B]`, in (0, 1), one per sample.

@@ -65,16 +65,17 @@ class Prediction:
     """Intermediate optical flow `[B, 4, H, W]`: displacement in pixels from each pixel of the interpolated frame to the
     first frame (x, y), then to the second (x, y). None if it was not requested or the network does not estimate it."""
     visibility: Tensor | None = None
-    """Weight of the first frame `[B, 1, H, W]`, 0..1; the second frame has the rest. None like `flow`."""
+    """Weight of the first frame `[B, 1, H, W]`, 0..1; the second frame has 1 minus this weight. None if it was not
+    requested or the network does not estimate it."""
     confidence: Tensor | None = None
-    """Expected reliability of each pixel `[B, 1, H, W]`, 0..1. None like `flow`; no network estimates it yet."""
+    """Expected reliability of each pixel `[B, 1, H, W]`, 0..1. None, because no network estimates it yet."""
 
 
 class PreparedPair(ABC):
     """Two source frames and what a network computed once for all frames between them."""
 
     carried: object | None = None
-    """What the preparation of the next pair may reuse, such as the features of the second frame; None: nothing."""
+    """Data that `prepare` of the next pair may reuse, such as features of the second frame; None if there is none."""
 
     @abstractmethod
     def at(self, time: Tensor, maps: Collection[MapName] = ()) -> Prediction:
@@ -102,7 +103,7 @@ class InterpolationNetwork(nn.Module):
     def prepare(self, window: FrameWindow, hints: Hints = NO_HINTS, carried: object | None = None) -> PreparedPair:
         """Compute what all frames between `window.first` and `window.second` share.
 
-        carried: `PreparedPair.carried` of the pair before, if its second frame is this window's first frame; else None.
+        carried: `PreparedPair.carried` of the previous pair if its second frame is the first of this window, else None.
         By default nothing is shared: `forward` runs for each frame and gives no maps.
         """
         return _ForwardPair(self, window)

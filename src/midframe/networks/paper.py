@@ -27,7 +27,7 @@ TAPS = TapPattern.dense(51)
 """The dense taps of the report: kernels of 51 values along each axis."""
 
 DILATED_TAPS = TapPattern.composite(11, 10)
-"""The composite dilation of the report's future work: 21 values along each axis, in a square of 31 x 31 pixels."""
+"""Dilated taps, which the report proposes as future work: 21 values along each axis, spread over 31 x 31 pixels."""
 
 NEGATIVE_SLOPE = 0.2
 """Slope of every leaky ReLU."""
@@ -76,7 +76,7 @@ class Paper(InterpolationNetwork):
         self.taps = taps if isinstance(taps, TapPattern) else _parse_taps(taps)
         taps = self.taps
         self.settings: dict[str, Any] = {"taps": [taps.inner, taps.outer, taps.variant]}
-        """What rebuilds the network, as a weights file stores it."""
+        """The arguments that rebuild the network; a weights file stores them."""
         self.precision = precision
         self.encoder = nn.ModuleList(_block(inputs, channels) for inputs, channels in pairwise((6, *CHANNELS)))
         decoder_channels = CHANNELS[:0:-1]
@@ -94,7 +94,7 @@ class Paper(InterpolationNetwork):
 
     @classmethod
     def repository(cls) -> Paper:
-        """Build the network as the report's author trained it: Glorot initialisation, no centre tap."""
+        """Build the untrained network as in the author's repository: Glorot initialisation, no centre tap."""
         return cls(initialisation="glorot", centre_tap=False)
 
     @property

@@ -72,7 +72,7 @@ def load_weights(path: str | Path) -> InterpolationNetwork:
 
     info = read_info(path)
     try:
-        with torch.device("meta"):  # Names and shapes only: nothing is allocated for what the file may claim.
+        with torch.device("meta"):  # Names and shapes only, so that a bad file cannot make it allocate memory.
             network = network_class(info.network)(**info.settings)
     except SettingError as error:
         raise WeightsError(f"{info.path} has settings that {info.network} does not take: {error}") from error
@@ -121,10 +121,10 @@ def read_info(path: str | Path) -> WeightsInfo:
 def save_weights(
     network: InterpolationNetwork, path: str | Path, *, training: Mapping[str, Any], licence: str, data: str
 ) -> WeightsInfo:
-    """Write the weights of a network in float16 with their description, and return it as read back.
+    """Write the weights of a network in float16, with a description. Return the description as read from the new file.
 
     training: a summary, anything that JSON can hold. licence: of the weights. data: what they were trained on. The file
-    is complete when it appears under its name.
+    is written under a temporary name and then renamed.
 
     Raises `WeightsError` for weights that are not finite in float16, `SettingError` for a network that is not in
     `NETWORKS` or a `training` that JSON cannot hold, and `OutputError` if the file cannot be written.
@@ -153,12 +153,12 @@ def save_weights(
 
 def _check_shapes(info: WeightsInfo, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Raise `WeightsError` unless the file has exactly the expected tensors."""
-    missing, foreign = sorted(expected.keys() - info.shapes.keys()), sorted(info.shapes.keys() - expected.keys())
-    if missing or foreign:
-        example = f"lacks {missing[0]}" if missing else f"holds {foreign[0]}"
+    missing, unexpected = sorted(expected.keys() - info.shapes.keys()), sorted(info.shapes.keys() - expected.keys())
+    if missing or unexpected:
+        example = f"lacks {missing[0]}" if missing else f"holds {unexpected[0]}"
         raise WeightsError(
             f"{info.path} {example}; {info.network} with its settings has {len(expected)} tensors, "
-            f"the file lacks {len(missing)} and holds {len(foreign)} others"
+            f"the file lacks {len(missing)} and holds {len(unexpected)} others"
         )
     for name, shape in expected.items():
         if info.shapes[name] != shape:

@@ -15,7 +15,7 @@ Each operator declares its backends once, in a table in its `op.py`, and calls `
         chosen = choose_backend(BACKENDS, backend, image, flow)
         if chosen.forward is not None:
             return chosen.forward(image, flow)
-        return _warp(image, flow, chosen.name)  # an operator of torch.library; it calls BACKENDS[name].load().forward
+        return _warp(image, flow, chosen.name)  # registered with torch.library; runs BACKENDS[name].load().forward
 
 A new backend of an operator is one module and one line in its table. If a backend cannot run, one sentence says why:
 a forced backend raises it, `auto` logs it at level debug, and `midframe info` prints it.
@@ -53,15 +53,15 @@ class Backend:
     name: str
     """`halide`, `triton`, `torch` or `reference`."""
     description: str
-    """How it computes, and how much memory it takes besides inputs and outputs if that is much: a phrase."""
+    """A phrase that names the method, and the extra memory that it needs, if that is much."""
     module: str | None = None
     """Full name of a module with the function `forward` and a function for each gradient. It is imported when the
     backend first runs."""
     forward: Callable[..., Any] | None = None
     """Instead of a module: a function of differentiable torch operations, whose gradients torch's autograd derives."""
     limits: Callable[..., str | None] | None = None
-    """Called with the tensors and arguments given to `choose_backend`. Returns the sentence that says why this backend
-    cannot run on them, None if it can. None: the backend takes everything that the operator takes."""
+    """A function of the tensors and arguments given to `choose_backend`. It returns a sentence that says why this
+    backend cannot run on them, or None if it can. A backend without limits takes everything that the operator takes."""
 
     def load(self) -> ModuleType:
         """Import the module of this backend."""
@@ -98,7 +98,7 @@ def choose_backend(table: BackendTable, backend: str, *tensors: Tensor, **argume
     """Return the backend that runs an operator on these tensors.
 
     backend: `auto` takes the first of `AUTO_ORDER` that can run; a name forces that backend. tensors: the operator's
-    tensors, whose devices and types decide. arguments: what the limits of the operator's backends need besides.
+    tensors, whose devices and types decide. arguments: further arguments of the function `Backend.limits`.
     Raises `DeviceError` (device or package) or `SettingError` (types, limits, unknown name) if a forced backend cannot
     run, and `DeviceError` if `auto` finds none.
     """
@@ -123,9 +123,9 @@ def choose_backend(table: BackendTable, backend: str, *tensors: Tensor, **argume
 
 @contextmanager
 def record_backends(record: dict[str, set[str]]) -> Iterator[None]:
-    """Add to `record`, for each operator that this thread runs meanwhile, the names of the backends that run it.
+    """While the context is active, add the name of each backend that runs an operator to `record[operator]`.
 
-    Calls inside a graph of `torch.compile` are not recorded.
+    Only operators that this thread runs are recorded. Calls inside a graph of `torch.compile` are not recorded.
     """
     _RECORDS.set((*_RECORDS.get(), record))
     try:
@@ -154,11 +154,11 @@ def describe_record(record: dict[str, set[str]]) -> str:
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can run, and why."""
+    """Whether a backend can run; if it cannot, the reason."""
 
     runs: bool
     why: str
-    """What the backend is if it can run; if not, the sentence that forcing it raises."""
+    """A description of the backend if it can run; else the message of the error that is raised if it is forced."""
 
 
 def backend_availability(device: str) -> dict[str, Availability]:
@@ -176,8 +176,8 @@ def backend_availability(device: str) -> dict[str, Availability]:
 def operator_availability(device: str) -> dict[str, dict[str, Availability]]:
     """Return for each operator and each of its backends whether it can run on float32 tensors of a device.
 
-    Limits that depend on the operator's arguments do not count; they are part of the backend's description. Only
-    operators whose modules are imported are reported.
+    `Backend.limits` is not checked, because it depends on the operator's arguments. Only operators whose modules are
+    imported are reported.
     """
     found: dict[str, dict[str, Availability]] = {}
     for table in _TABLES.values():
@@ -245,7 +245,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "torch": _require_nothing,
     "reference": _require_nothing,
 }
-"""For each backend, the function that returns why no operator can run on it with a device type and dtypes, or None."""
+"""For each backend, a function of a device type and dtypes: the error if no operator can run with these, else None."""
 
 
 def _describe_halide() -> str:

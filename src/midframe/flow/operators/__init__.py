@@ -6,7 +6,7 @@ All of them share these conventions:
 - flow `[B, 2, H, W]`: u = (horizontal, vertical) in pixels, half of the displacement between the two frames.
 - time `[B]`: t in (0, 1), one per sample.
 - The warped frames are I1(p) = first(p − 2t u(p)) and I2(p) = second(p + 2(1−t) u(p)), sampled bilinearly; outside of
-  the frame the nearest pixel is read. They are equal where u is correct. It = I2 − I1 is their residual.
+  the frame the nearest pixel is read. If u is correct, I1 = I2. The residual is It = I2 − I1.
 - backend: `auto`, `reference`, `halide` (CPU) or `torch`.
 
 Computation and results are float32 (float64 if the first tensor is float64), without gradients. Near NaN and infinite

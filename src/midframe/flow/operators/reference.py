@@ -1,4 +1,4 @@
-"""Parts that the references of several flow operators share: warping to the time, the robust cost and box filters."""
+"""Parts that the references of several flow operators share: warping to time t, the robust cost and box filters."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROBUST_SCALE = 0.6
 
 
 def warp_to_time(frames: Tensor, flow: Tensor, time: Tensor) -> Tensor:
-    """Return the warped frames, the B I1 before the B I2: `[2B, C, H, W]`."""
+    """Return the warped frames `[2B, C, H, W]`: I1 of all samples, then I2 of all samples."""
     return warp(frames, flow_to_each_frame(flow, time), backend="torch")
 
 
 def flow_to_each_frame(flow: Tensor, time: Tensor) -> Tensor:
-    """Return the flow by which `warp` samples each frame, the B −2t u before the B 2(1−t) u: `[2B, 2, H, W]`."""
+    """Return the flow to each frame `[2B, 2, H, W]`: −2t u of all samples, then 2(1−t) u of all samples."""
     scale = torch.cat((-2 * time, 2 * (1 - time))).view(-1, 1, 1, 1)
     return flow.repeat(2, 1, 1, 1) * scale
 

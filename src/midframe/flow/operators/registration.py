@@ -13,10 +13,9 @@ from midframe.ops.dispatch import BackendTable, choose_backend
 def register(table: BackendTable, schema: str, empty_result: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Register an operator without gradients as `midframe::OPERATOR`. Return the function that chooses a backend.
 
-    table: the backends. Each is a function `forward(*tensors)`, or a module with this function, which torch.library
-    runs. The tensors are checked and have the working type.
-    schema: of the registered operator, whose last argument is the name of the backend: "(Tensor ..., str backend) ->
-    Tensor".
+    table: the backends. Each has a function `forward(*tensors)`; the tensors are already checked and converted to the
+    working type. A backend with a module runs through the registered operator, any other is called directly.
+    schema: the signature of the registered operator, "(Tensor ..., str backend) -> Tensor".
     empty_result: the fake kernel, a function of the same arguments; it returns a tensor of the shape of the result.
     Returns `run(*tensors, backend)`.
     """

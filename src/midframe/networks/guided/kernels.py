@@ -10,8 +10,8 @@ def adaptive_kernels(free_taps: Tensor, visibility: Tensor) -> tuple[Tensor, Ten
     """Turn the decoder's output into vertical and horizontal kernels for each frame, `[B, 2, T, h, w]` each.
 
     A kernel is a delta plus taps whose sum is zero. The vertical kernels of the first frame are multiplied by
-    visibility, those of the second by 1 − visibility. All weights of a pixel therefore sum to 1, also where the
-    kernels are interpolated between the pixels of their maps, and nothing has to be divided.
+    visibility, those of the second by 1 − visibility. So the weights of a pixel sum to 1 without a division, also after
+    the kernel maps are upsampled bilinearly.
 
     free_taps: `[B, 4T, h, w]`, taps for the first frame (vertical, horizontal), then for the second (vertical,
     horizontal). visibility: weight of the first frame `[B, 1, h, w]`, 0..1.

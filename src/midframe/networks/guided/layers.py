@@ -41,7 +41,7 @@ class LevelEncoder(nn.Module):
 
 
 class LevelDecoder(nn.Module):
-    """The decoder of one pyramid level: reads costs and the hidden maps of the coarser level."""
+    """The decoder of one pyramid level, which reads a cost volume and the hidden maps of the coarser level."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ def _convolution(input_channels: int, channels: int, kernel_size: int = 3, strid
 
 
 def _near_identity_convolution(channels: int) -> Convolution:
-    """Build a convolution that starts as the identity plus noise, of equal variance in the output.
+    """Build a convolution that starts as the identity plus random weights; both add the same variance to the output.
 
     It has the effect of a residual connection without an addition of maps.
     """

@@ -39,7 +39,7 @@ LEVELS = 4
 """Levels of the pyramid with weights of their own: 1/2, 1/4, 1/8 and 1/16 of the picture's size."""
 
 DIFFERENCE_SCALE = 4.0
-"""Factor that brings differences of warped frames, 0..1, to the magnitude of the features."""
+"""Factor on the difference of the warped frames, which brings it to the magnitude of the features."""
 
 
 class Guided(InterpolationNetwork):
@@ -103,7 +103,7 @@ class Guided(InterpolationNetwork):
             "decoder_convolutions": _check_levels("decoder_convolutions", decoder_convolutions, 0, 32),
             "search_radii": _check_levels("search_radii", search_radii, 1, 8),
         }
-        """What rebuilds the network, as a weights file stores it: the arguments that shape the weights."""
+        """The arguments that determine the shapes of the weights; a weights file stores them to rebuild the network."""
         if taps % 2 == 0:
             raise SettingError(f"taps must be odd; got {taps}")
         if precision not in ("auto", "float32", "bfloat16"):
@@ -113,14 +113,14 @@ class Guided(InterpolationNetwork):
         self.precision = precision
 
         input_channels = (3, *feature_channels[:-1])
-        # A pixel of level 1/2 lies between four pixels of the frame; the even kernel keeps it there.
+        # A pixel at 1/2 covers 2x2 pixels of the frame. An even kernel is centred on them, an odd one would be shifted.
         kernel_sizes = (4, 3, 3, 3)
         self.encoders = nn.ModuleList(
             map(LevelEncoder, input_channels, feature_channels, kernel_sizes, encoder_convolutions)
         )
         self.decoders = nn.ModuleList(
             LevelDecoder(
-                cost_channels=_cost_channels(level, feature_channels[level], search_radii[level]),
+                cost_channels=_input_channels(level, feature_channels[level], search_radii[level]),
                 hidden_channels=decoder_channels[level],
                 coarser_channels=decoder_channels[min(level + 1, LEVELS - 1)],
                 output_channels=STATE_CHANNELS + (4 * taps if level == 0 else 0),
@@ -158,8 +158,8 @@ class Guided(InterpolationNetwork):
         """Compute the feature pyramid of two frames `[B, 3, H, W]`; depth: as for `predict`."""
         size = first.shape[-2:]
         depth = depth or self.depth or default_depth(*size)
-        # The two frames of a sample are neighbours in the batch. The maps [B, 4, ...] of a decoder are then, without a
-        # copy, maps [2B, 2, ...] of single frames, and the features of either frame are a view.
+        # The two frames of a sample are adjacent in the batch. So the flow [B, 4, ...] to both frames can be viewed as
+        # flow [2B, 2, ...] to single frames, and features [2B, ...] as [B, 2, ...], without a copy.
         frames = pad(torch.stack((first, second), 1).flatten(0, 1), 1 << (LEVELS + depth - 1))
         features = self._encode_levels(frames)
         smaller = frames
@@ -249,7 +249,7 @@ class GuidedPair(PreparedPair):
         return flow * (LEARNING_RATE_MULTIPLIER * self.network.initial_flow_scale)
 
     def _decoder_input(self, level: int, state: Tensor, time: Tensor) -> Tensor:
-        """Compute what the decoder of a level reads: the cost volume of the warped features, these, state and time."""
+        """Compute what a decoder reads: costs, warped features, state, time; at level 0 also the warped difference."""
         features, flow = self.features[level], state_flow(state, time)
         times = time.view(-1, 1, 1, 1).expand(-1, 1, *features.shape[-2:])
         context = [state, times, _warped_difference(self.frames, flow)] if level == 0 else [state, times]
@@ -299,13 +299,13 @@ def default_depth(height: int, width: int) -> int:
 def _warped_difference(frames: Tensor, flow: Tensor) -> Tensor:
     """Warp both frames `[2B, 3, H', W']` by the flow `[B, 4, H'/2, W'/2]` and return their difference.
 
-    Returns `[B, 12, H'/2, W'/2]`: the RGB of 2x2 pixels side by side. It has no gradient.
+    Returns `[B, 12, H'/2, W'/2]`, without gradient: each block of 2x2 RGB pixels becomes 12 channels.
     """
     warped = warp(frames, separate_frames(flow * 2))
     return F.pixel_unshuffle(warped[0::2] - warped[1::2], 2) * DIFFERENCE_SCALE
 
 
-def _cost_channels(level: int, feature_channels: int, search_radius: int) -> int:
+def _input_channels(level: int, feature_channels: int, search_radius: int) -> int:
     """Count the channels that the decoder of a level reads; see `GuidedPair._decoder_input`."""
     displacements = (2 * search_radius + 1) ** 2
     difference = 3 * 2 * 2 if level == 0 else 0

@@ -6,8 +6,9 @@ flow u1 to the second frame (x, y), and the logit of visibility. They are stored
     flow to the first frame  = 2 t · u0            flow to the second frame = 2 (1 − t) · u1
     visibility = sigmoid(logit + log((1 − t) / t))      weight of the first frame, 1 − t for a logit of 0
 
-A pixel in uniform motion thus has the same state at every time. The cost volume is indexed by displacement alone, so
-what is learnt at t = 1/2 also holds at other times. Flow is in pixels of the level that a map belongs to.
+A pixel in uniform motion thus has the same state at every time. The channels of the cost volume are displacements
+between the two frames, which do not depend on the time either. So what is learnt at t = 1/2 also holds at other times.
+Flow is in pixels of the level that a map belongs to.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def state_visibility(state: Tensor, time: Tensor) -> Tensor:
 
 
 def separate_frames(flow: Tensor) -> Tensor:
-    """View the flow `[B, 4, h, w]` to both frames as flow `[2B, 2, h, w]`, the two frames of a sample in turn."""
+    """View flow to both frames `[B, 4, h, w]` as `[2B, 2, h, w]`, with the two flows of a sample adjacent."""
     return flow.reshape(-1, 2, *flow.shape[2:])
 
 

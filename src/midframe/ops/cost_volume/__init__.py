@@ -24,12 +24,13 @@ def cost_volume(
 
     p = (x, y) is a pixel; k = (kx, ky) has components in −radius..radius. A point that moves along a straight line by
     d, and is at p at the time t, is at p − t d in the first frame and at p + (1 − t) d in the second frame. At t = 1/2
-    both positions are whole pixels, p − k and p + k. At other times the line passes through p + (1 − 2t) k halfway,
-    and the cost is interpolated bilinearly between the products at whole pixels there. So features are never
-    interpolated, which would blur them. A product is zero if one of its positions is outside of the image.
+    both positions are whole pixels, p − k and p + k. At other times, their midpoint m = p + (1 − 2t) k need not be a
+    pixel. The products F0[q − k] · F1[q + k] of the four pixels q around m are then interpolated bilinearly.
+    Features are never interpolated, because that would blur them. A product is zero if one of its positions is outside
+    of the image.
 
     features: `[B, 2, C, H, W]`, any floating-point type: the features of the first and of the second frame.
-    radius: of k, 1 or more; d reaches 2 * radius pixels.
+    radius: the largest kx and ky, 1 or more; displacements are up to 2 * radius pixels.
     time: t in (0, 1), a number or a tensor `[B]`, without gradient.
     context: optional maps `[B, E, H, W]` that a decoder reads beside the cost.
     backend: `auto`, `reference`, `halide` (CPU) or `torch`.
@@ -39,7 +40,7 @@ def cost_volume(
     `reference` and `torch` only.
     Raises `SettingError` for shapes, types or values that do not fit, and `DeviceError` or `SettingError` if a named
     backend cannot run.
-    Source: BMBC (Park et al., arXiv 2007.12622), whose cost volume interpolates features at times other than 1/2.
+    Source: BMBC (Park et al., arXiv 2007.12622), but BMBC interpolates features at times other than 1/2.
     """
     _check(features, radius, context)
     return op.run(_as_batch(features), _times(time, features), context, radius, backend)

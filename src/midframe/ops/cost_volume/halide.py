@@ -1,4 +1,4 @@
-"""The bilateral cost volume on the CPU: products at whole pixels halfway between the frames, then interpolated at t.
+"""The bilateral cost volume on the CPU: first the volume for t = 1/2, then its bilinear interpolation for other times.
 
 The pipelines read channels-last features with a multiple of 16 channels; other features are first converted and padded
 with zero channels, which change no product. A volume `[B, K, H, W]` is `f(x, y, kx, ky, n)` in the pipelines: a view in
@@ -32,30 +32,30 @@ def forward(features: Tensor, time: Tensor, context: Tensor | None, radius: int)
     frames = features[0::2], features[1::2]
     first, second = (_whole_channels_last(frame) for frame in frames)
     batch, channels, height, width = frames[0].shape
-    slices = (2 * radius + 1) ** 2
-    beside_cost = 0 if context is None else 2 * channels + context.shape[1]
-    shape = batch, slices + beside_cost, height, width
+    displacements = (2 * radius + 1) ** 2
+    context_channels = 0 if context is None else 2 * channels + context.shape[1]
+    shape = batch, displacements + context_channels, height, width
     out = torch.empty(shape, dtype=first.dtype, memory_format=torch.channels_last)
     offset_scale = 1 - 2 * time
     parameters = offset_scale, int(not offset_scale.any()), radius, 1 / channels
     _pipeline("forward", first.dtype)(first, second, *parameters, _split_displacements(out, radius))
     if context is not None:
-        beside = torch.split(out[:, slices:], [channels, channels, context.shape[1]], 1)
+        outs = torch.split(out[:, displacements:], [channels, channels, context.shape[1]], 1)
         if channels % LANES:
-            for part, given in zip(beside, (*frames, context), strict=True):
-                part.copy_(given)
+            for out_part, source in zip(outs, (*frames, context), strict=True):
+                out_part.copy_(source)
         else:
-            _pipeline("concatenate", first.dtype)(first, second, context.to(first.dtype), *beside)
+            _pipeline("concatenate", first.dtype)(first, second, context.to(first.dtype), *outs)
     return out.to(features.dtype)
 
 
 def gradient_features(grad_out: Tensor, features: Tensor, time: Tensor, radius: int, with_context: bool) -> Tensor:
     """Return the gradient of features `[2B, C, H, W]`, in their memory format.
 
-    with_context: grad_out continues after the volume with the gradients of the concatenated features.
+    with_context: grad_out is that of the concatenation, so it also has gradients of the features, which are added.
     """
     first, second = (_whole_channels_last(frame) for frame in (features[0::2], features[1::2]))
-    channels, slices = features.shape[1], (2 * radius + 1) ** 2
+    channels, displacements = features.shape[1], (2 * radius + 1) ** 2
     grad_out = grad_out.to(first.dtype).contiguous(memory_format=torch.channels_last)
     grad = new_like(features)
     grads = [grad[0::2], grad[1::2]]
@@ -63,9 +63,9 @@ def gradient_features(grad_out: Tensor, features: Tensor, time: Tensor, radius: 
     outs = grads
     if not written_in_place:
         outs = [torch.empty_like(frame, memory_format=torch.channels_last) for frame in (first, second)]
-    added = outs  # ignored without context
+    added = outs  # placeholders that the pipeline does not read without context
     if with_context:
-        added = [_whole_vectors(grad_out[:, slices + k * channels :][:, :channels]) for k in range(2)]
+        added = [_whole_vectors(grad_out[:, displacements + k * channels :][:, :channels]) for k in range(2)]
     offset_scale = 1 - 2 * time
     parameters = offset_scale, int(not offset_scale.any()), radius, 1 / channels, int(with_context)
     volume = _split_displacements(grad_out, radius)
@@ -84,10 +84,10 @@ def _whole_channels_last(maps: Tensor) -> Tensor:
 
 def _whole_vectors(maps: Tensor) -> Tensor:
     """Pad maps with zero channels to a multiple of 16; the result is channels-last if anything was added."""
-    lacking = -maps.shape[1] % LANES
-    if not lacking:
+    missing = -maps.shape[1] % LANES
+    if not missing:
         return maps
-    return F.pad(maps, (0, 0, 0, 0, 0, lacking)).contiguous(memory_format=torch.channels_last)
+    return F.pad(maps, (0, 0, 0, 0, 0, missing)).contiguous(memory_format=torch.channels_last)
 
 
 def _split_displacements(volume: Tensor, radius: int) -> Tensor:
@@ -112,7 +112,7 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     kx, ky = hl.Var("kx"), hl.Var("ky")
     width, height, channels, batch = (first.dim(k).extent() for k in range(4))
     side = 2 * radius + 1
-    # Rows of each channel: 16 pixels share an addition, and no sum runs across the lanes of a vector.
+    # Stored with x innermost: a vector holds 16 pixels of one channel, so the sum over channels is not horizontal.
     first_rows, second_rows = _zero_padded(first, dtype), _zero_padded(second, dtype)
     total, halfway, out = (hl.Func(name) for name in ("total", "halfway", "out"))
     channel = hl.RDom([(0, channels)]).x
@@ -160,7 +160,7 @@ def _define_gradient(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     sampled = hl.select(all_midpoint == 1, values[x, y, kx, ky, n], transposed)
     halfway[x, y, kx, ky, n] = hl.select(inside, inverse_channels * sampled, 0.0)
-    # One plane per displacement: 16 pixels of a row have the same offset.
+    # Stored with x innermost: the 16 pixels of a vector have the same displacement, hence the same offset.
     for planes in (values, halfway):
         planes.compute_root().reorder(x, kx, ky, y, n).vectorize(x, LANES, hl.TailStrategy.RoundUp)
         _split_into_tasks(planes)
@@ -179,7 +179,8 @@ def _define_gradient_of_frame(  # noqa: PLR0913 - the terms of one formula
 ) -> Any:
     """Return the gradient of one frame's features: the gradient of each product times the other frame's features.
 
-    halfway: the gradient of the products, (x, y, kx, ky, n). added: gradients that are added with context.
+    halfway: the gradient of the products, (x, y, kx, ky, n). added: features' gradients from the
+    concatenation, added if `with_context` is 1.
     sign: 1 for the first frame, -1 for the second.
     """
     import halide as hl
@@ -232,8 +233,8 @@ def _define_concatenate(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
 def _inputs(dtype: torch.dtype) -> tuple[Any, ...]:
     """Return the inputs that both pipelines share.
 
-    They are the features of both frames; `offset_scale` = 1 − 2t of each sample; `all_midpoint`, 1 if t is 1/2 for all
-    samples; the radius; and 1 / C.
+    They are the features of both frames; `offset_scale` = 1 − 2t of each sample; `all_midpoint`, which is 1 if t = 1/2
+    for all samples, else 0; the radius; and 1 / C.
     """
     import halide as hl
 
@@ -263,7 +264,7 @@ def _zero_padded(features: Any, dtype: torch.dtype) -> Any:
 
 
 def _sample_halfway(volume: Any, position: tuple[Any, ...], offset_scale: Any, radius: Any, sign: int) -> Any:
-    """Return `volume(x, y, kx, ky, n)` sampled bilinearly at (x, y) + (1 − 2t) k.
+    """Return the volume for t = 1/2, `volume(x, y, kx, ky, n)`, sampled bilinearly at the midpoint (x, y) + (1 − 2t) k.
 
     With sign −1 it is sampled at (x, y) − (1 − 2t) k: the transpose of the sampling with sign 1.
     """

@@ -1,12 +1,13 @@
 """Feature normalisation on the CPU, channels-last: one pass for the sums over a pixel's channels, one for the result.
 
-With f the features, m the centre and g the gradient of the result, everything about a pixel follows from the sums over
-its channels of f², f m and m², and for the gradients of g f and g m too:
+f are the C features of a pixel, s is their root mean square, m is the centre, a = f − s m, g is the gradient of the
+result and e is `EPSILON`. The result needs only the sums of f², f m and m² over the channels; the gradients also need
+the sums of g f and g m. (Σ and mean are over the channels.)
 
     s² = mean f² + e,   mean a² = mean f² − 2 s mean f m + s² mean m²,   r = 1 / sqrt(mean a² + e),   out = r (f − s m)
     k = r³ mean g a = r³ (mean g f − s mean g m),   ∂a = r g − k (f − s m),   ∂s = −Σ m ∂a,   ∂f = ∂a + f ∂s / (C s)
 
-The gradient of the centre is −Σ s ∂a over all pixels; the pipeline sums it for each row, PyTorch over the rows.
+The gradient of the centre is the sum of −s ∂a over all pixels; the pipeline sums each row, PyTorch adds the rows.
 """
 
 from __future__ import annotations
@@ -63,16 +64,16 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
 
     features, centre, inverse_channels = _inputs(dtype)
     x, y, c, n = variables()
-    pixel, centre_squares = _pixel_sums(features, None, centre, dtype)
+    pixel_sums, centre_squares = _pixel_sums(features, None, centre, dtype)
     factors = hl.Func("factors")
-    s, r = _magnitude_and_factor(pixel, centre_squares, inverse_channels)
+    s, r = _magnitude_and_factor(pixel_sums, centre_squares, inverse_channels)
     factors[x, y, n] = hl.Tuple([s * r, r])
     out = hl.Func("out")
     value = to_float32(features[x, y, c, n], dtype)
     out[x, y, c, n] = from_float32(factors[x, y, n][1] * value - factors[x, y, n][0] * centre[c], dtype)
     row = schedule_strips(out, "channels_last")
     factors.compute_at(out, row).vectorize(x, LANES, hl.TailStrategy.GuardWithIf)
-    pixel.schedule(out, row)
+    pixel_sums.schedule(out, row)
     return [features, centre, inverse_channels], [out]
 
 
@@ -83,12 +84,12 @@ def _define_gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     features, centre, inverse_channels = _inputs(dtype)
     grad = maps_input("grad", "channels_last", dtype)
     x, y, c, n = variables()
-    pixel, centre_squares = _pixel_sums(features, grad, centre, dtype)
-    s, r = _magnitude_and_factor(pixel, centre_squares, inverse_channels)
-    fm, gf, gm = (pixel.sums[k, x, y, n] for k in (1, 2, 3))
+    pixel_sums, centre_squares = _pixel_sums(features, grad, centre, dtype)
+    s, r = _magnitude_and_factor(pixel_sums, centre_squares, inverse_channels)
+    fm, gf, gm = (pixel_sums.sums[k, x, y, n] for k in (1, 2, 3))
     k = r * r * r * inverse_channels * (gf - s * gm)
     grad_s = k * (fm - s * centre_squares) - r * gm
-    # Factors of g, f and m: the first three for the gradient of the features, the last three for that of the centre.
+    # The gradient of the features is factors 0, 1, 2 times g, f, m. Factors 3, 4, 5 are for the gradient of the centre.
     factors, grad_features = hl.Func("factors"), hl.Func("grad_features")
     factors[x, y, n] = hl.Tuple([r, grad_s * inverse_channels / s - k, k * s, s * r, s * k, s * s * k])
     factor = factors[x, y, n]
@@ -109,7 +110,7 @@ def _define_gradients(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     total.compute_at(grad_centre, block).vectorize(c, LANES).update().reorder(c, column.x).vectorize(c, LANES)
 
     factors.compute_root().vectorize(x, LANES, hl.TailStrategy.GuardWithIf).fuse(y, n, task).parallel(task)
-    pixel.schedule(factors, task)
+    pixel_sums.schedule(factors, task)
     return [grad, features, centre, inverse_channels], [grad_features, grad_centre]
 
 
@@ -167,20 +168,20 @@ def _pixel_sums(features: Any, grad: Any, centre: Any, dtype: torch.dtype) -> tu
     if grad is not None:
         g = to_float32(grad[x, y, channel, n], dtype)
         terms += [g * f, g * m]
-    every, centre_squares = hl.RDom([(0, channels)]), hl.Func("centre_squares")
+    all_channels, centre_squares = hl.RDom([(0, channels)]), hl.Func("centre_squares")
     centre_squares[()] = 0.0
-    centre_squares[()] += centre[every.x] * centre[every.x]
+    centre_squares[()] += centre[all_channels.x] * centre[all_channels.x]
     centre_squares.compute_root()
     return _PixelSums(terms, blocks), centre_squares[()]
 
 
-def _magnitude_and_factor(pixel: _PixelSums, centre_squares: Any, inverse_channels: Any) -> tuple[Any, Any]:
-    """Return s and r of a pixel: its root mean square, and the factor by which f − s m is multiplied."""
+def _magnitude_and_factor(pixel_sums: _PixelSums, centre_squares: Any, inverse_channels: Any) -> tuple[Any, Any]:
+    """Return s and r of a pixel: its root mean square, and the reciprocal root mean square of a = f − s m."""
     import halide as hl
 
     x, y, _, n = variables()
-    mean_squares = pixel.sums[0, x, y, n] * inverse_channels
+    mean_squares = pixel_sums.sums[0, x, y, n] * inverse_channels
     s = hl.sqrt(mean_squares + hl.f32(EPSILON))
-    mean_products = 2 * s * pixel.sums[1, x, y, n] * inverse_channels
+    mean_products = 2 * s * pixel_sums.sums[1, x, y, n] * inverse_channels
     variance = hl.max(mean_squares - mean_products + s * s * centre_squares * inverse_channels, 0.0)
     return s, 1 / hl.sqrt(variance + hl.f32(EPSILON))

@@ -1,17 +1,17 @@
 """Compile a Halide pipeline at its first use, cache it for later processes, and call it on tensors.
 
-    run = load_pipeline("scale", __file__, define)  # define() -> (arguments, outputs), called if it is not cached
+    run = load_pipeline("scale", __file__, define)  # define() -> (arguments, outputs), only called to compile
     run(image, 3, out)                              # a value for each argument, then a tensor for each output
 
 If a C++ compiler is installed, the pipeline is linked to a shared object in the user's cache folder. The name of the
 file contains a hash of everything that the pipeline depends on (the source files, Halide's version, the processor) and
-a checksum of the file itself. It is written to a temporary folder and renamed, so that several processes may compile
-the same pipeline at once. Without a compiler, or if the folder cannot be used, each process compiles its pipelines
-anew.
+a checksum of the file's content. The file is written to a temporary folder and then renamed, so that several processes
+may compile the same pipeline at once. Without a compiler, or if the folder cannot be used, each process compiles its
+pipelines anew.
 
 The dimensions of a tensor are reversed in Halide: `[C, H, W]` is `f(x, y, c)`. Strides are passed on, so nothing is
-copied. bfloat16 and float16 are passed as 16-bit integers; `to_float32` and `from_float32` convert them without
-instructions that only some processors have.
+copied. bfloat16 and float16 are passed as 16-bit integers; `to_float32` and `from_float32` convert them on any
+processor, also on one without instructions for these types.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def tensor_input(name: str, dtype: torch.dtype, dimensions: int) -> Any:
 
 
 def to_float32(value: Any, dtype: torch.dtype) -> Any:
-    """Return a value read from a tensor of this type as float32."""
+    """Convert a Halide expression, read from a tensor of this type, to float32."""
     import halide as hl
 
     if dtype is torch.float32:
@@ -90,7 +90,7 @@ def to_float32(value: Any, dtype: torch.dtype) -> Any:
 
 
 def from_float32(value: Any, dtype: torch.dtype) -> Any:
-    """Return a float32 value as it is written to a tensor of this type, rounded to nearest even."""
+    """Convert a float32 Halide expression for storage in a tensor of this type, rounded to nearest even."""
     import halide as hl
 
     if dtype is torch.float32:
@@ -105,24 +105,24 @@ def from_float32(value: Any, dtype: torch.dtype) -> Any:
 def empty_in_huge_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return an empty tensor for large results, in huge pages if the system has them.
 
-    With pages of 4 KiB, the page faults of kernel gradients take half as long as their arithmetic.
+    With pages of 4 KiB, page faults would add half to the time that the kernel gradients take.
     """
-    maps = torch.empty(tuple(shape), dtype=dtype)
-    if sys.platform == "linux" and maps.nbytes >= _HUGE_PAGE:
-        start = -(-maps.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (maps.data_ptr() + maps.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    result = torch.empty(tuple(shape), dtype=dtype)
+    if sys.platform == "linux" and result.nbytes >= _HUGE_PAGE:
+        start = -(-result.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (result.data_ptr() + result.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
         # This is advice to the system, so its return value does not matter.
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)
-    return maps
+    return result
 
 
 _HUGE_PAGE = 2 << 20
-"""Bytes of a huge page of Linux on most processors; smaller tensors have no use for them."""
+"""Bytes of a huge page of Linux on most processors. Smaller tensors do not fill one."""
 
 
 @dataclass(frozen=True)
 class _Cache:
-    """What caching pipelines needs."""
+    """The linker and the folder that are needed to cache pipelines."""
 
     linker: str
     """Path of a C++ compiler."""
@@ -194,7 +194,7 @@ def _checksum(path: Path) -> str:
 
 
 def _find_cache() -> _Cache | str:
-    """Return what caching pipelines needs, or why they are not cached, as the end of a sentence."""
+    """Return the linker and the folder for caching, or, if pipelines cannot be cached, a phrase that says why."""
     anew = "pipelines compiled anew in each process"
     if sys.platform == "win32":
         return f"{anew} (kept on Linux and macOS only)"
@@ -288,7 +288,7 @@ def _callable_from(library: ctypes.CDLL, name: str) -> Run:
             messages.clear()
             raise MidframeError(f"the Halide pipeline {name} failed: {reason}")
 
-    run.handler = handler  # type: ignore[attr-defined] # the library keeps only its address
+    run.handler = handler  # type: ignore[attr-defined] # else it would be freed
     return run
 
 

@@ -43,7 +43,7 @@ def memory_format_of(tensor: Tensor) -> torch.memory_format:
 
 
 def new_like(tensor: Tensor, channels: int | None = None) -> Tensor:
-    """Return an empty tensor in the type and memory format of this one, of its shape or with so many channels."""
+    """Return an empty tensor of the same shape, type and memory format; `channels` replaces the number of channels."""
     shape = (tensor.shape[0], channels or tensor.shape[1], *tensor.shape[2:])
     return torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory_format_of(tensor))
 
@@ -84,7 +84,7 @@ def allow_any_strides(out: Any) -> None:
 
 
 def schedule_strips(out: Any, layout: Layout) -> Any:
-    """Schedule an output (x, y, c, n) in parallel tasks of `ROWS` rows each. Return the variable of a row in a task."""
+    """Schedule an output (x, y, c, n) in parallel tasks of `ROWS` rows. Return the loop variable over a task's rows."""
     import halide as hl
 
     x, y, c, n = variables()

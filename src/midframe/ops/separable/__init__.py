@@ -12,7 +12,7 @@ from midframe.ops.separable import op
 from midframe.ops.taps import TapPattern
 
 Border = Literal["zero", "replicate"]
-"""What taps outside the image read: nothing, or the nearest pixel."""
+"""What taps outside the image read: zero, or the nearest pixel."""
 Backend = Literal["auto", "reference", "halide", "triton", "torch"]
 """Which implementation runs."""
 
@@ -67,9 +67,9 @@ def separable_convolution(  # noqa: PLR0913 - options of one operator, all given
     vertical, horizontal: the kernel maps, `[B, T, h, w]` with h = H / scale and w = W / scale.
     taps: the offsets (dy, dx) of the T x T taps. None is dense: `dy = i - T//2`, `dx = j - T//2`, T odd.
     border: taps outside the image count as zero (`zero`) or read the nearest pixel (`replicate`).
-    normalise: divide by the sum of the weights used, if its absolute value exceeds 1e-6.
-    return_weights: also return that sum, `[B, 1, H, W]`, float32 (float64 for float64 inputs). A weight is the product
-    of two kernel values; with the border `zero`, taps outside the image add nothing to the sum.
+    normalise: divide the result by the weight sum, if the absolute value of that exceeds 1e-6. A weight is the product
+    of two kernel values; with the border `zero`, weights of taps outside the image do not count.
+    return_weights: also return the weight sum, `[B, 1, H, W]`, float32 (float64 for float64 inputs).
     scale: 1, 2 or 4; the kernel maps are read as if upsampled bilinearly (half-pixel centres, clamped at the edges).
     backend: `auto` takes the first of `halide` (CPU), `triton` (GPU) and `torch` (any device and type, bounded memory)
     that can run on these tensors. A named backend runs or raises. `reference` is the definition, slow and in need of

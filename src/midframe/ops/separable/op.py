@@ -2,7 +2,8 @@
 
 The convolution, its gradient with respect to both kernels and its gradient with respect to the image are three
 operators of `torch.library`. Each has a fake kernel, so that `torch.compile` traces through it. Autograd connects them;
-autocast runs them in float32. `op_upsampled.py` registers the variant whose kernel maps Halide upsamples itself.
+autocast runs them in float32. `op_upsampled.py` registers a variant for Halide, which
+upsamples the kernel maps inside its pipeline.
 
 A backend is a module with three functions:
 
@@ -12,8 +13,8 @@ A backend is a module with three functions:
     gradient_image(grad_out, vertical, horizontal, taps, replicate) -> grad_image
 
 `taps` is a `TapPattern`; `replicate` is True for the border `replicate`, False for `zero`. The kernel maps have the
-size of the image. Tensors may have any strides; the image and the kernels may be of different types. Sums are float32,
-or float64 for float64 inputs, which is also the type of `weight_sum` and `grad_weight_sum`, `[B, 1, H, W]`. `out`,
+size of the image. Tensors may have any strides; the image and the kernels may be of different types. `weight_sum` and
+`grad_weight_sum`, `[B, 1, H, W]`, are float32 (float64 for float64 inputs), and sums are computed in this type. `out`,
 `grad_out` and `grad_image` have the type of the image, the gradients of the kernels have the type of the kernels.
 """
 
@@ -60,10 +61,10 @@ class Sampling:
 def run(
     image: Tensor, vertical: Tensor, horizontal: Tensor, sampling: Sampling, *, needs_weights: bool, backend: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Choose the backend, upsample the kernel maps if it does not do so itself, and convolve.
+    """Choose the backend, upsample the kernel maps unless the backend upsamples them, and convolve.
 
-    Returns the convolved image and the sum of the weights used, `[B, 1, H, W]`. The sum is None if `needs_weights` is
-    False and the backend does not compute it anyway.
+    Returns the convolved image and the weight sum `[B, 1, H, W]`. The weight sum may be None if `needs_weights` is
+    False.
     """
     taps, replicate, scale = sampling.taps, sampling.replicate, sampling.scale
     if backend == "auto" and taps.size == 1:

@@ -36,7 +36,7 @@ def forward(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def gradient_image(grad_out: Tensor, flow: Tensor) -> Tensor:
-    """Return the gradient of the image: each pixel of `grad_out`, added to the four pixels that it was sampled from."""
+    """Return the gradient of the image: `grad_out` added, with bilinear weights, to the pixels that were sampled."""
     layout, grad_out, dtype = to_common_layout(grad_out)
     grad_image = new_like(grad_out)
     run = _pipeline("gradient_image", layout, grad_out.dtype)
@@ -53,13 +53,13 @@ def gradient_flow(grad_out: Tensor, image: Tensor, flow: Tensor) -> Tensor:
     run(grad_out, image, flow.contiguous(), _scale(image, flow), grad_flow)
     if flow.shape[-2:] == size:
         return grad_flow
-    transpose = torch.ops.aten.upsample_bilinear2d_backward
-    summed: Tensor = transpose(grad_flow, list(size), list(flow.shape), False, None, None)
-    return summed
+    upsample_backward = torch.ops.aten.upsample_bilinear2d_backward
+    small_grad_flow: Tensor = upsample_backward(grad_flow, list(size), list(flow.shape), False, None, None)
+    return small_grad_flow
 
 
 def _scale(image: Tensor, flow: Tensor) -> int:
-    """Return the factor by which the flow is smaller than the image."""
+    """Return the width of the image divided by that of the flow."""
     return image.shape[-1] // flow.shape[-1]
 
 
@@ -153,11 +153,13 @@ def _define_gradient_flow(layout: Layout, dtype: torch.dtype) -> tuple[list[Any]
 
 
 def _sum_in_vectors(products: Any, channels: Any, is_interior: Any) -> tuple[Any, Any]:
-    """Sum the products over the channels of a channels-last image: first in the lanes of a vector, then over the lanes.
+    """Sum the products over the channels of a channels-last image, in vectors of 16 channels.
+
+    The vectors are added first, then the 16 lanes of the result.
 
     products: a function of a channel that returns two products, for x and y. is_interior: a condition on (x, y, c, n);
     the gradient is zero if it is false.
-    Returns the scheduled gradient of the flow (x, y, c, n) and its loop variable of a row.
+    Returns the scheduled gradient of the flow (x, y, c, n) and its loop variable over the rows of a task.
     """
     import halide as hl
 
@@ -181,7 +183,7 @@ def _sum_in_vectors(products: Any, channels: Any, is_interior: Any) -> tuple[Any
 
 
 def _sum_in_planes(products: Any, channels: Any, is_interior: Any) -> tuple[Any, Any]:
-    """Sum the products over the channels of an image in any other layout, for 16 pixels of a row in a vector.
+    """Sum the products over the channels of an image in the layout `planar`, in vectors of 16 pixels of a row.
 
     Arguments and result are those of `_sum_in_vectors`.
     """
@@ -207,7 +209,7 @@ def _sum_in_planes(products: Any, channels: Any, is_interior: Any) -> tuple[Any,
 
 
 def _flow_inputs() -> tuple[Any, Any]:
-    """Return the inputs flow and scale, the factor by which the flow is smaller than the image."""
+    """Return the inputs flow and scale, the size of the image divided by that of the flow."""
     import halide as hl
 
     return hl.ImageParam(hl.Float(32), 4, "flow"), hl.Param(hl.Int(32), "scale")
@@ -222,6 +224,7 @@ class _SamplingPositions:
         x, y, c, n = variables()
         self.scale = scale
         # The flow is upsampled to the rows of the image, then to its columns.
+        # `values`: column and row of the upper left pixel, two bilinear weights, two flags of the interior.
         self.upsampled_rows, self.values = hl.Func("upsampled_rows"), hl.Func("positions")
         top, bottom, b = _upsampling_neighbours(y, scale, flow.dim(1).extent())
         self.upsampled_rows[x, y, c, n] = (1 - b) * flow[x, top, c, n] + b * flow[x, bottom, c, n]

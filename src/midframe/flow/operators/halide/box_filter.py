@@ -9,9 +9,9 @@ from midframe.ops.halide.layouts import variables
 
 
 class BoxFilterTwice:
-    """Two box filters, one after the other, of `count` maps (x, y, n): both along x first, then both along y.
+    """A box filter applied twice to a function (x, y, n) of `count` values: twice along x, then twice along y.
 
-    `values` are the expressions of the filtered maps. The maps must be defined in `radius` columns beyond the left and
+    `values` are the expressions of the results. The function must be defined in `radius` columns beyond the left and
     right border, for example by `repeat_border_columns`. Beyond the upper and lower border the nearest row is used.
     """
 
@@ -46,10 +46,9 @@ class BoxFilterTwice:
 
 
 def repeat_border_columns(function: Any, reach: int, width: Any) -> None:
-    """Define a function (x, ...) in `reach` columns beyond the left and right border, as in the nearest column.
+    """Replace the values of a function (x, ...) in the `reach` columns beyond each side by those of the nearest column.
 
-    These columns are first computed like all others and then overwritten, so that all vectors are loaded from
-    contiguous memory.
+    The columns are stored rather than clamped when they are read, so that vectors are loaded from contiguous memory.
     """
     import halide as hl
 

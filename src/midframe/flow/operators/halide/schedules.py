@@ -10,7 +10,7 @@ from typing import Any
 from midframe.ops.halide.layouts import LANES, variables
 
 ROWS_PER_TASK = 32
-"""Rows of one parallel task. With fewer rows, more of the up to twelve rows above a task are computed twice."""
+"""Rows of one parallel task. A task also computes up to twelve rows above its own, so fewer rows cost more."""
 
 
 def schedule_output(out: Any) -> tuple[Any, Any]:

@@ -16,8 +16,8 @@ def normalise_local_contrast(frames: Tensor, *, backend: str = "auto") -> Tensor
 
         d = frames − S(frames),   out = d / sqrt(S(d²) + e)
 
-    S is a box filter of 7x7 pixels, applied twice, with border pixels repeated. e = 4e-4 is the variance of noise: in
-    areas without other detail the result stays below 1.
+    S is a box filter of 7x7 pixels, applied twice, with border pixels repeated. e = 4e-4 is the variance of noise:
+    where there is only noise of this variance, the result has the variance 1/2.
 
     frames: `[N, 1, H, W]` in 0..1. Returns the same shape. Conventions and errors: see the package.
     """

@@ -112,8 +112,9 @@ def _define_pass(inputs: _Inputs, before: _Pass | None, offset: int, radius: int
 
     flow = inputs.flow if before is None else _flow_of(before)
     current.padded[x, y, c, n] = flow[clamp_column(x, width), y, c, n]
-    number = hl.clamp(k, 0, len(shifts) - 1)
-    dx, dy = (hl.clamp(hl.mux(number, [hl.i32(s[axis]) for s in shifts]), -offset, offset) for axis in (0, 1))
+    # The clamps change no value of a valid k. They tell Halide the bounds of the neighbours' positions.
+    candidate_index = hl.clamp(k, 0, len(shifts) - 1)
+    dx, dy = (hl.clamp(hl.mux(candidate_index, [hl.i32(s[axis]) for s in shifts]), -offset, offset) for axis in (0, 1))
     current.candidate[x, y, c, k, n] = current.padded[x + dx, hl.clamp(y + dy, 0, height - 1), c, n]
 
     candidate = [current.candidate[x, y, axis, k, n] for axis in (0, 1)]
@@ -153,8 +154,8 @@ def _schedule_pass(current: _Pass, consumer: Any, row: Any, task: Any) -> None:
 
     x, y, _, n = variables()
     k = hl.Var("k")
-    for per_vector in (current.cost, current.lowest):
-        vectorise(per_vector.compute_at(current.best, x))
+    for stage in (current.cost, current.lowest):
+        vectorise(stage.compute_at(current.best, x))
     current.cost.unroll(k)
     current.row_sums.store_at(consumer, task).compute_at(consumer, row).reorder(x, k, y, n)
     current.row_sums.vectorize(x, LANES, hl.TailStrategy.RoundUp)
@@ -172,7 +173,7 @@ def _flow_of(result: _Pass) -> Any:
 
 
 def _first_where(conditions: list[Any], values: list[Any]) -> Any:
-    """Return the first value whose condition holds; the last value if none of the others' does."""
+    """Return the first value whose condition holds. The last condition is not tested: it is assumed to hold."""
     import halide as hl
 
     chosen = values[-1]

@@ -3,8 +3,8 @@
 One output pixel takes T^2 multiply-adds per channel. A naive loop loads one unaligned vector of the image for each of
 them. Instead, outputs are computed in tiles that are one vector wide and `rows` high. An image vector, loaded once,
 serves every row of the tile: image row y + i belongs to tap i of row y, to tap i - 1 of row y + 1, and so on. A kernel
-value, loaded once, serves all channels. So rows x channels sums stay in registers over the inner loop, which is bound
-by arithmetic. In return, a tile visits a band of rows + T - 1 image rows instead of T.
+value, loaded once, serves all channels. The rows x channels sums of a tile stay in registers during the inner loop, so
+its speed is limited by arithmetic, not by loads. A tile reads a band of rows + T - 1 image rows.
 
 The kernel values of a tile are first copied to a buffer as float32, so strides and types cost nothing in the inner
 loop. The last tile of a row is shifted left to end at the edge, so maps must be at least `MIN_WIDTH` wide. T, border
@@ -66,7 +66,8 @@ def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
     """Define (image, vertical, horizontal, grad_out, grad_weight_sum, replicate, threads) -> both kernel gradients.
 
     grad_vertical[i] = sum over c of grad_out[c] * (sum over j of horizontal[j] * image[c] at tap (i, j)), and the same
-    with rows and columns exchanged. The weight sum adds the same terms for an image of ones.
+    with rows and columns exchanged. The weight sum is the convolution of an image of ones, so grad_weight_sum adds
+    terms of the same form, with 1 in place of the image.
     """
     gradients = _KernelGradients(kernels, channels)
     gradients.schedule()
@@ -76,7 +77,13 @@ def gradient_kernels(kernels: torch.dtype, channels: int) -> Definition:
 
 
 class _KernelGradients:
-    """The stages of `gradient_kernels` and their schedule."""
+    """The stages of `gradient_kernels` and their schedule.
+
+    `g` is grad_out and `gs` grad_weight_sum, in tiles. `row_sum` sums a row of the band over the taps of the horizontal
+    kernel; `column_sum` sums a column of taps over a block of rows of the band, weighted by the vertical kernel.
+    `v_part` is the gradient of the vertical kernel, indexed by the row of the band, and `h_part` the gradient of the
+    horizontal kernel, indexed by the tap.
+    """
 
     def __init__(self, kernels: torch.dtype, channels: int) -> None:
         import halide as hl
@@ -95,8 +102,8 @@ class _KernelGradients:
         self.row_sum, self.column_sum = hl.Func("row_sum"), hl.Func("column_sum")
         self.row_sum[x, yi, c, yo, r] = 0.0
         self.row_sum[x, yi, c, yo, r] += p.h[x, yi, yo, self.across.x] * p.padded[x + self.across.x, yo * p.rows + r, c]
-        # The rows of a band are summed in blocks: the kernel values and pixels of a block stay in the first-level
-        # cache over the loop over the columns of taps.
+        # The rows of a band are summed in blocks. While the loop runs over the columns of taps, the kernel values and
+        # pixels of a block stay in the first-level cache.
         blocks = (p.band + ROWS_IN_CACHE - 1) // ROWS_IN_CACHE
         block, self.rows = hl.Var("block"), hl.RDom([(0, (p.band + blocks - 1) // blocks)])
         row = block * ((p.band + blocks - 1) // blocks) + self.rows.x
@@ -117,21 +124,22 @@ class _KernelGradients:
         self.out[x, y, i] = (from_float32(v_gradient, kernels), from_float32(h_gradient, kernels))
 
     def schedule(self) -> None:
+        """Compute all stages for one tile at a time, with their sums in registers."""
         import halide as hl
 
         p, x, yi, yo, i = self.pipeline, self.pipeline.x, self.pipeline.yi, self.pipeline.yo, self.i
-        whole = hl.TailStrategy.RoundUp
+        round_up = hl.TailStrategy.RoundUp
         p.schedule_tiles(self.out, p.height, 1, hl.TailStrategy.ShiftInwards)
         self.out.reorder(p.xi, i, yi, p.xo, yo, p.strip)
         p.schedule_inputs(self.out)
         for stage in (p.v_sum, p.h_sum, self.g, self.gs, self.v_part, self.h_part):
             stage.compute_at(self.out, p.xo)
         for stage in (self.g, self.gs):
-            stage.vectorize(x, p.lanes, whole).unroll(yi)
+            stage.vectorize(x, p.lanes, round_up).unroll(yi)
         for stage, loop in ((self.v_part, p.r), (self.h_part, i)):
             stage.reorder(x, yi, yo, loop).reorder_storage(x, yi, loop, yo)
-            stage.vectorize(x, p.lanes, whole).unroll(yi)
-        self.h_part.update().reorder(x, yi, i, self.down.x).vectorize(x, p.lanes, whole).unroll(yi)
+            stage.vectorize(x, p.lanes, round_up).unroll(yi)
+        self.h_part.update().reorder(x, yi, i, self.down.x).vectorize(x, p.lanes, round_up).unroll(yi)
         for sums, part, loop, reduction in (
             (self.row_sum, self.v_part, p.r, self.across),
             (self.column_sum, self.h_part, i, self.rows),
@@ -144,15 +152,15 @@ class _KernelGradients:
 def gradient_image(kernels: torch.dtype, channels: int) -> Definition:
     """Define (grad_out, vertical, horizontal, threads) -> gradient of the padded image, `[channels, H+T-1, W+T-1]`.
 
-    Pixel (x, y) of the padded image was read by tap (i, j) of the output pixel (x - j, y - i). A tile sums over the
-    output rows r that read it, and for each row over j. One product of horizontal kernel and gradient serves all rows
-    of the tile.
+    Tap (i, j) of the output pixel (x - j, y - i) reads the pixel (x, y) of the padded image. A tile of the padded image
+    sums over the output rows r whose taps read it (`total`), and in each of these rows over j (`part`). The product
+    of a horizontal kernel value and the gradient is used for all rows of the tile.
     """
     import halide as hl
 
     p = _Pipeline(kernels)
     x, y, c, yi, yo, r, j = p.x, p.y, p.c, p.yi, p.yo, p.r, hl.Var("j")
-    across, above = hl.RDom([(0, p.taps)]), hl.RDom([(0, p.band)])
+    across, down = hl.RDom([(0, p.taps)]), hl.RDom([(0, p.band)])
     grad_out = tensor_input("grad_out", torch.float32, 3)
 
     source = yo * p.rows + r - (p.taps - 1)
@@ -171,18 +179,18 @@ def gradient_image(kernels: torch.dtype, channels: int) -> Definition:
     part[x, yi, c, yo, r] = 0.0
     part[x, yi, c, yo, r] += h[x, across.x, yo, r] * g[reader, c, yo, r] * v[reader, yi, yo, r]
     total[x, yi, c, yo] = 0.0
-    total[x, yi, c, yo] += part[x, yi, c, yo, above.x]
+    total[x, yi, c, yo] += part[x, yi, c, yo, down.x]
     out[x, y, c] = total[x, y % p.rows, c, y // p.rows]
 
     p.schedule_tiles(out, p.height + p.taps - 1, 4, hl.TailStrategy.GuardWithIf)
     out.bound(c, 0, channels).reorder(p.xi, c, yi, yo, p.xo, p.strip).unroll(c)
     total.compute_at(out, p.xo)
     p.keep_in_registers(total, c)
-    whole, vector = hl.TailStrategy.RoundUp, hl.Var("vector")
-    total.update().split(x, vector, x, p.lanes, whole).reorder(x, yi, c, vector, above.x)
+    round_up, vector = hl.TailStrategy.RoundUp, hl.Var("vector")
+    total.update().split(x, vector, x, p.lanes, round_up).reorder(x, yi, c, vector, down.x)
     total.update().vectorize(x).unroll(yi).unroll(c)
     for stage, tensor in ((g, grad_out), (h, p.horizontal), (v, p.vertical)):
-        stage.compute_at(total, above.x).vectorize(x, p.lanes, whole)
+        stage.compute_at(total, down.x).vectorize(x, p.lanes, round_up)
         stage.specialize(tensor.dim(0).stride() == 1)
     part.compute_at(total, vector)
     p.keep_in_registers(part, c)
@@ -204,8 +212,9 @@ class _Pipeline:
     A pixel of an output is (x, y), c is its channel. In a tile, yi is the row inside of the tile and yo the index of
     the tile; r counts the image rows of the tile's band.
 
-    `padded` is the image with its border; `h` and `v_band` are the kernel values of a tile, `v_band[r]` being zero for
-    rows r of the band that a row of the tile does not read; `h_sum` and `v_sum` are their sums over the valid taps.
+    `padded` is the image with its border. `h` and `v_band` are the kernel values of a tile in float32. `v_band` has a
+    value for each row of the tile and each row of the band; it is zero if the former does not read the latter. `h_sum`
+    and `v_sum` are the sums of both kernels over the taps that count in the weight sum.
     """
 
     def __init__(self, kernels: torch.dtype) -> None:
@@ -278,16 +287,16 @@ class _Pipeline:
         """Compute the padded image before everything else, and the kernel values at each tile of `out`."""
         import halide as hl
 
-        guard, whole = hl.TailStrategy.GuardWithIf, hl.TailStrategy.RoundUp
+        guard, round_up = hl.TailStrategy.GuardWithIf, hl.TailStrategy.RoundUp
         rows = (self.height + 2 * self.half + self.threads - 1) // self.threads
         self.padded.compute_root().split(self.y, self.strip, self.y, rows, guard).parallel(self.strip)
         self.padded.vectorize(self.x, self.lanes, guard).specialize(self.image.dim(0).stride() == 1)
         for stage, kernel in ((self.h, self.horizontal), (self.v_band, self.vertical)):
             stage.compute_at(out, self.xo).reorder_storage(self.x, self.yi, self.r, self.yo)
-            stage.vectorize(self.x, self.lanes, whole).unroll(self.yi).specialize(kernel.dim(0).stride() == 1)
+            stage.vectorize(self.x, self.lanes, round_up).unroll(self.yi).specialize(kernel.dim(0).stride() == 1)
         for sums in (self.h_sum, self.v_sum):
-            sums.vectorize(self.x, self.lanes, whole).unroll(self.yi)
-            sums.update().vectorize(self.x, self.lanes, whole).unroll(self.yi)
+            sums.vectorize(self.x, self.lanes, round_up).unroll(self.yi)
+            sums.update().vectorize(self.x, self.lanes, round_up).unroll(self.yi)
 
     def keep_in_registers(self, stage: Any, c: Any) -> None:
         """Unroll a stage over the rows and channels of a tile, so that its sums, one vector each, stay in registers."""
