@@ -24,8 +24,8 @@ def cost_volume(
 
     p = (x, y) is a pixel; k = (kx, ky) has components in −radius..radius. A point that moves along a straight line by
     d, and is at p at the time t, is at p − t d in the first frame and at p + (1 − t) d in the second frame. At t = 1/2
-    both positions are whole pixels, p − k and p + k. At other times their midpoint m = p + (1 − 2t) k may lie between
-    pixels. Then the products F0[q − k] · F1[q + k] of the four whole pixels q around m are interpolated bilinearly.
+    both positions are whole pixels, p − k and p + k. At other times, their midpoint m = p + (1 − 2t) k need not be a
+    pixel. The products F0[q − k] · F1[q + k] of the four pixels q around m are then interpolated bilinearly.
     Features are never interpolated, because that would blur them. A product is zero if one of its positions is outside
     of the image.
 
