@@ -209,7 +209,7 @@ def test_a_pipe_that_ends_within_a_frame(tmp_path: Path) -> None:
             if cut in (0, length + len(mark)):
                 seen.extend(frames(ReadReport(), lambda: False))
             else:
-                with pytest.raises(InputError, match="ends within a frame, after 3 whole ones"):
+                with pytest.raises(InputError, match="ends within a frame, after 3 complete ones"):
                     seen.extend(frames(ReadReport(), lambda: False))
             writer.join()
             pipe.unlink()
