@@ -2,11 +2,15 @@
 
     python benchmarks/dataset.py [FILMS] [--workers 2] [--kills 6] [--out benchmarks/results/dataset.json]
 
-FILMS is ../shared/data/films by default. Four data sets are built: two without interruption (with different numbers of
-workers), one that is killed by SIGKILL at random moments and started again each time, and one whose workers are killed
-at random moments. The result holds the samples, the minutes and the fraction of time spent on decoding of the first
-build; whether the other three have the same bytes in every file; and how many processes a killed build left behind.
-Needs /proc.
+FILMS is ../shared/data/films by default. Four data sets are built:
+
+- two without interruption, with different numbers of workers;
+- one that is killed by SIGKILL at random moments and started again each time;
+- one whose workers are killed at random moments.
+
+The result holds the number of samples, the time and the fraction of it spent on decoding, all of the first build. It
+also tells whether the other three have the same bytes in every file, and how many workers kept running after a build
+was killed. Needs /proc.
 """
 
 from __future__ import annotations
