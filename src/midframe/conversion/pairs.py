@@ -28,7 +28,7 @@ class FramePair:
 
     first: Frame
     second: Frame
-    """The next source frame; after the last one, that frame itself."""
+    """The next source frame; for the last source frame, `first` again."""
     slots: tuple[Slot, ...]
     """The output frames in [first.time, second.time), in order; after the last source frame, those up to the end."""
     hold_reason: HoldReason | None = None

@@ -98,7 +98,8 @@ def choose_backend(table: BackendTable, backend: str, *tensors: Tensor, **argume
     """Return the backend that runs an operator on these tensors.
 
     backend: `auto` takes the first of `AUTO_ORDER` that can run; a name forces that backend. tensors: the operator's
-    tensors, whose devices and types decide. arguments: further arguments of the function `Backend.limits`.
+    tensors; their devices and types determine which backends can run. arguments: further arguments of the function
+    `Backend.limits`.
     Raises `DeviceError` (device or package) or `SettingError` (types, limits, unknown name) if a forced backend cannot
     run, and `DeviceError` if `auto` finds none.
     """

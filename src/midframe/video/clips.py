@@ -99,7 +99,7 @@ class ClipReader:
 
         The planes may be the decoder's buffers: they must be neither written to nor kept. Frames that cannot be decoded
         are left out and reported. At a change of size or pixel format the clip ends. Only one clip can be read at a
-        time. Clips that follow each other without a key frame in between are decoded in one go.
+        time. If no key frame lies between one clip and the next, decoding continues without a seek.
         """
         film = self.film
         iterator = self._iterator_before(start)
@@ -143,7 +143,7 @@ class ClipReader:
             iterator = _FrameIterator(self._decode(target, messages), messages, self.film.time_base)
             self._iterator = iterator
             iterator.pushed_back = next(iterator, None)
-            # Errors so far come from frames that are shown before the key frame and refer to frames not decoded.
+            # Errors so far are expected: frames shown before the key frame refer to frames that the seek skipped.
             messages.clear()
             if target is None or (iterator.pushed_back is not None and iterator.position <= start):
                 return iterator

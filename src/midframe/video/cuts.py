@@ -160,7 +160,7 @@ SEARCH_RADIUS = 5
 MAX_GAIN = 2.0
 """Largest factor by which the contrast of a matched block may change, up or down."""
 NOISE_DEVIATION = 1.0
-"""Standard deviation of the noise whose variance is added to that of each block, in levels of 255."""
+"""Standard deviation of the noise that is assumed; its variance is added to that of each block, in levels of 255."""
 BORDER_RANGE = 6.0
 """Largest range of values in a uniform border, in levels of 255."""
 HISTOGRAM_WEIGHT = 1.5

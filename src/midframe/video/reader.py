@@ -153,7 +153,7 @@ class _CountingPipe:
 
 
 SEEK_MARGIN = 32
-"""Decoding starts this many frames early, because frames after a key frame may refer to frames before it."""
+"""Decoding starts this many frames early, because the first ones after the key frame may refer to frames before it."""
 
 SIDE_DATA_INTERVAL = 25
 """Side data (closed captions, dynamic HDR metadata) is read from one in this many frames."""

@@ -358,7 +358,7 @@ def _y4m_is_cut(container: av.container.InputContainer, statistics: _StreamStati
 
 
 def _timestamp_jump(ticks: array[int], base: Fraction) -> list[str]:
-    """Describe the frames that seem to be missing by gaps in the times; only for films of constant rate."""
+    """Describe gaps in the times, where frames seem to be missing; only for films of constant rate."""
     steps = [b - a for a, b in pairwise(ticks)]
     if len(steps) < 8:
         return []

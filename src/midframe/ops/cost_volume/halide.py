@@ -112,7 +112,8 @@ def _define_forward(dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
     kx, ky = hl.Var("kx"), hl.Var("ky")
     width, height, channels, batch = (first.dim(k).extent() for k in range(4))
     side = 2 * radius + 1
-    # Stored with x innermost: a vector holds 16 pixels of one channel, so the sum over channels is not horizontal.
+    # Stored with x innermost: a vector holds 16 pixels of one channel, so the sum over channels adds whole vectors and
+    # never the lanes of one.
     first_rows, second_rows = _zero_padded(first, dtype), _zero_padded(second, dtype)
     total, halfway, out = (hl.Func(name) for name in ("total", "halfway", "out"))
     channel = hl.RDom([(0, channels)]).x

@@ -39,7 +39,7 @@ class FrameStep:
     seconds: Fraction
     """Difference of their times."""
     difference: float
-    """Mean squared difference of their pixels, 0..255."""
+    """Mean squared difference of their pixel values, which are in 0..255."""
     distance: float
     """Their distance by the cut detector, 0 for equal frames, about 1 for unrelated ones."""
 
@@ -127,7 +127,7 @@ def squared_difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> f
 def standard_deviation(picture: NDArray[np.uint8]) -> float:
     """Return the standard deviation of a picture `[H, W, 3]`, averaged over the channels.
 
-    The author's code calls it variance.
+    The code of the report's author calls it variance.
     """
     height, width = picture.shape[:2]
     count = height * width

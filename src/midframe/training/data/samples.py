@@ -30,7 +30,7 @@ MIDDLE = (Fraction(1, 2),)
 TIMES = (*MIDDLE * 3, Fraction(1, 3), Fraction(2, 3), Fraction(1, 4), Fraction(3, 4))
 """Times of targets with `DataConfig.arbitrary_times`, the middle three times as often.
 
-A window too short for a time skips it."""
+A time is not drawn if the window has too few frames for it."""
 
 OCCLUDED_CONFIDENCE = 0.3
 """Confidence in the flow of a synthetic pixel that is occluded in both frames; 1 if either frame shows it."""

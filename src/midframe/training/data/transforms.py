@@ -19,7 +19,8 @@ from midframe.errors import SettingError
 from midframe.training.data.resampling import ResizeFilter, Window, crop_frames, resized_crops, to_floating
 
 Interpolation = Literal["bilinear", "bilinear_or_area", "antialiased"]
-"""The filter of the resize. bilinear_or_area: bilinear for the middle frame, either at random for the outer frames."""
+"""The filter of the resize. bilinear_or_area: bilinear for the middle frame; the outer frames are all bilinear or all
+area, at random."""
 
 FlipMode = Literal["one_axis", "one_of_three", "any"]
 """one_axis: mirror left-right or upside-down, and reverse time with probability ½.
@@ -100,7 +101,7 @@ class ColourPlan:
     gamma: float = 1.0
     """Exponent of the values in 0..1."""
     channels: tuple[int, ...] = (0, 1, 2)
-    """The source channel of each channel."""
+    """For each output channel, the number of the input channel it is taken from."""
 
     def apply(self, window: Tensor) -> Tensor:
         """Change the colour of a window in 0..255; the result is clipped to 0..255."""

@@ -94,7 +94,8 @@ def flow_losses(output: GuidedOutput, batch: Batch, config: LossConfig) -> dict[
 def total_loss(values: dict[str, Tensor], config: LossConfig, progress: float) -> Tensor:
     """Return the weighted sum of the losses at a point of the run.
 
-    progress: fraction of the run that is done, 0..1. The weights of fading losses fall linearly until `fade_until`.
+    progress: fraction of the run that is done, 0..1. The weights of fading losses fall linearly, to
+    reach 0 at `fade_until`, but not below their final weight.
     """
     remaining = max(0.0, 1 - progress / config.fade_until) if config.fade_until else 0.0
     weights = {name: config.weights[name] * max(LOSSES[name].final_weight, remaining) for name in values}

@@ -21,7 +21,7 @@ def lucas_kanade_update(frames: Tensor, flow: Tensor, time: Tensor, *, backend: 
     The damping λ keeps the flow where the frames have no detail. Each component of δ is clamped to ±1 pixel.
 
     frames: `[2B, 1, H, W]` with normalised local contrast. Returns flow `[B, 2, H, W]`.
-    Conventions and errors: see the package.
+    Conventions and errors: see `midframe.flow.operators`.
     Source: Lucas and Kanade, IJCAI 1981.
     """
     frames, flow, time = check_frames_flow_time("lucas_kanade_update", frames, flow, time)

@@ -14,10 +14,10 @@ BACKENDS = BackendTable(
         Backend("halide", "one pass over strips of rows", module="midframe.flow.operators.lucas_kanade_update.halide"),
         Backend(
             "torch",
-            "the same as the reference: a warp of both frames and two poolings of five maps",
+            "the same as the reference: a warp of both frames and two box filters of five maps",
             forward=reference.forward,
         ),
-        Backend("reference", "a warp of both frames and two poolings of five maps", forward=reference.forward),
+        Backend("reference", "a warp of both frames and two box filters of five maps", forward=reference.forward),
     ),
 )
 
