@@ -14,10 +14,12 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-import av
+from demo import decode
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parent.parent
+RATE = Fraction(25, 2)
+"""Frames a second of the film that is drawn."""
 FACTOR = 4
 SIZE = (384, 216)
 """Width and height of the film in pixels."""
@@ -37,9 +39,9 @@ def main() -> None:
         source = draw_film(Path(folder) / "film.mkv")
         target = Path(folder) / "smooth.mkv"
         convert(source, target, network=options.network, factor=FACTOR, encoder="ffv1")
-        frames = decode(target)
+        frames = [frame.to_image() for _, frame in decode(target)]
     pictures = [side_by_side(frames[number - number % FACTOR], frame) for number, frame in enumerate(frames)]
-    duration = round(1000 / (FACTOR * 12.5))
+    duration = round(1000 / (FACTOR * RATE))
     pictures[0].save(
         options.out, save_all=True, append_images=pictures[1:], duration=duration, loop=0, quality=60, method=6
     )
@@ -51,21 +53,15 @@ def draw_film(path: Path) -> Path:
     sys.path.insert(0, str(ROOT / "tests"))
     from films import Film, draw
 
-    film = Film(*SIZE, frames=14, rate=Fraction(25, 2), speed=(11.0, 4.0), caption=True, codec="ffv1")
+    film = Film(*SIZE, frames=14, rate=RATE, speed=(11.0, 4.0), caption=True, codec="ffv1")
     return draw(film, path)
-
-
-def decode(path: Path) -> list[Image.Image]:
-    """Decode all frames of a film."""
-    with av.open(str(path)) as container:
-        return [frame.to_image() for frame in container.decode(video=0)]
 
 
 def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
     """Return both pictures beside each other, with a line of text above each."""
     width, height = left.size
     sheet = Image.new("RGB", (2 * width + 8, height + LABEL_HEIGHT), "white")
-    labels = ("12.5 frames a second", "50 frames a second, by Midframe")
+    labels = (f"{float(RATE):g} frames a second", f"{float(FACTOR * RATE):g} frames a second, by Midframe")
     for place, (label, picture) in enumerate(zip(labels, (left, right), strict=True)):
         x = place * (width + 8)
         sheet.paste(picture, (x, LABEL_HEIGHT))

@@ -91,6 +91,14 @@ class BackendTable:
         return any(backend.name == name for backend in self.backends)
 
 
+def torch_and_reference(description: str, forward: Callable[..., Any]) -> tuple[Backend, Backend]:
+    """Return the backends `torch` and `reference` of an operator whose torch backend is the reference itself."""
+    return (
+        Backend("torch", f"the same as the reference: {description}", forward=forward),
+        Backend("reference", description, forward=forward),
+    )
+
+
 _TABLES: dict[str, BackendTable] = {}
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from midframe.flow.operators.checks import check_frames_flow_time
 from midframe.flow.operators.reference import flow_to_each_frame, robust_cost
-from midframe.ops.warp import warp
+from midframe.ops import warp
 
 
 @torch.no_grad()

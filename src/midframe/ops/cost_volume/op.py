@@ -17,19 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import SettingError
 from midframe.ops.cost_volume import reference
-from midframe.ops.dispatch import Backend, BackendTable, choose_backend
+from midframe.ops.dispatch import Backend, BackendTable, choose_backend, torch_and_reference
 from midframe.ops.halide.layouts import memory_format_of, new_like
-
-_IN_TORCH = "shifted products, with a copy of the features for each displacement in memory"
+from midframe.ops.registration import refuse_second_gradients
 
 BACKENDS = BackendTable(
     "cost_volume",
     (
         Backend("halide", "one pass over strips of rows", module="midframe.ops.cost_volume.halide"),
-        Backend("torch", f"the same as the reference: {_IN_TORCH}", forward=reference.forward),
-        Backend("reference", _IN_TORCH, forward=reference.forward),
+        *torch_and_reference(
+            "shifted products, with a copy of the features for each displacement in memory", reference.forward
+        ),
     ),
 )
 
@@ -88,9 +87,7 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     return grad_features, None, grad_context, None, None
 
 
-def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("cost_volume has gradients of gradients only on backend='reference' and 'torch'")
-
-
 torch.library.register_autograd("midframe::cost_volume", _backward, setup_context=_save_for_backward)
-torch.library.register_autograd("midframe::cost_volume_gradient", _refuse_second_gradients)
+refuse_second_gradients(
+    ("cost_volume_gradient",), "cost_volume has gradients of gradients only on backend='reference' and 'torch'"
+)

@@ -16,12 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import SettingError
-from midframe.ops.dispatch import Backend, BackendTable, choose_backend
+from midframe.ops.dispatch import Backend, BackendTable, choose_backend, torch_and_reference
 from midframe.ops.feature_normalisation import reference
 from midframe.ops.halide.layouts import LANES, memory_format_of, new_like
-
-_IN_TORCH = "some twenty passes over the features, some of which autograd keeps"
+from midframe.ops.registration import refuse_second_gradients
 
 
 def _halide_limits(features: Tensor) -> str | None:
@@ -39,8 +37,7 @@ BACKENDS = BackendTable(
             module="midframe.ops.feature_normalisation.halide",
             limits=_halide_limits,
         ),
-        Backend("torch", f"the same as the reference: {_IN_TORCH}", forward=reference.forward),
-        Backend("reference", _IN_TORCH, forward=reference.forward),
+        *torch_and_reference("some twenty passes over the features, some of which autograd keeps", reference.forward),
     ),
 )
 
@@ -92,9 +89,8 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, None]:
     return grad_features, grad_centre, None
 
 
-def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("normalise_features has gradients of gradients only on backend='reference' and 'torch'")
-
-
 torch.library.register_autograd("midframe::normalise_features", _backward, setup_context=_save_for_backward)
-torch.library.register_autograd("midframe::normalise_features_gradients", _refuse_second_gradients)
+refuse_second_gradients(
+    ("normalise_features_gradients",),
+    "normalise_features has gradients of gradients only on backend='reference' and 'torch'",
+)

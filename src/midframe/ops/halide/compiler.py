@@ -78,6 +78,14 @@ def tensor_input(name: str, dtype: torch.dtype, dimensions: int) -> Any:
     return image
 
 
+def native_lanes() -> int:
+    """Return how many float32 values a vector of this processor holds."""
+    import halide as hl
+
+    lanes: int = hl.get_host_target().natural_vector_size(hl.Float(32))
+    return lanes
+
+
 def to_float32(value: Any, dtype: torch.dtype) -> Any:
     """Convert a Halide expression, read from a tensor of this type, to float32."""
     import halide as hl

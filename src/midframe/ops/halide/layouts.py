@@ -57,22 +57,20 @@ def variables() -> tuple[Any, Any, Any, Any]:
 
 def maps_input(name: str, layout: Layout, dtype: torch.dtype) -> Any:
     """Return an input of maps in a layout."""
-    import halide as hl
-
     image = tensor_input(name, dtype, 4)
     if layout == "channels_last":
-        image.dim(2).set_stride(1).set_bounds(0, image.dim(2).extent() // LANES * LANES)
-    else:
-        image.dim(0).set_stride(hl.Expr())
+        _require_channel_vectors(image)
     return image
 
 
 def require_whole_vectors(out: Any) -> None:
     """Require that an output is channels-last with a multiple of 16 channels."""
-    import halide as hl
+    allow_any_strides(out)
+    _require_channel_vectors(out.output_buffer())
 
-    buffer = out.output_buffer()
-    buffer.dim(0).set_stride(hl.Expr())
+
+def _require_channel_vectors(buffer: Any) -> None:
+    """Require that the channels of an input or output are adjacent and a multiple of 16."""
     buffer.dim(2).set_stride(1).set_bounds(0, buffer.dim(2).extent() // LANES * LANES)
 
 

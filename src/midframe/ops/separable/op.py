@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midframe.errors import SettingError
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
 from midframe.ops.halide.layouts import memory_format_of, new_like
+from midframe.ops.registration import refuse_second_gradients
 from midframe.ops.separable import op_upsampled, reference
 from midframe.ops.taps import TapPattern, Variant
 
@@ -185,12 +185,10 @@ def _backward(ctx: Any, grad_out: Tensor, grad_weight_sum: Tensor) -> tuple[Tens
     return (grad_image, grad_vertical, grad_horizontal, *(None for _ in ctx.options))
 
 
-def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("separable_convolution has gradients of gradients only with backend='reference'")
-
-
 torch.library.register_autograd("midframe::separable_convolution", _backward, setup_context=_save_for_backward)
-for _name in ("gradient_kernels", "gradient_image"):
-    torch.library.register_autograd(f"midframe::separable_convolution_{_name}", _refuse_second_gradients)
+refuse_second_gradients(
+    ("separable_convolution_gradient_kernels", "separable_convolution_gradient_image"),
+    op_upsampled.NO_SECOND_GRADIENTS,
+)
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("midframe::separable_convolution", _device, torch.float32)

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import SettingError
 from midframe.ops.halide.layouts import memory_format_of, new_like
+from midframe.ops.registration import refuse_second_gradients
 from midframe.ops.taps import TapPattern
 
 MAX_TAPS = 9
 """Taps a side that the pipelines unroll at most. More take longer to compile and no longer fit the registers."""
 MAX_CHANNELS = 4
 """Channels that the pipelines unroll at most, for the same reasons."""
+NO_SECOND_GRADIENTS = "separable_convolution has gradients of gradients only with backend='reference'"
+"""Message of the error if gradients of the gradients are asked for."""
 
 
 def supports(image: Tensor, taps: TapPattern, scale: int) -> bool:
@@ -89,13 +91,11 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     return grad_image, grad_vertical, grad_horizontal, None, None
 
 
-def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("separable_convolution has gradients of gradients only with backend='reference'")
-
-
 torch.library.register_autograd(
     "midframe::separable_convolution_upsampled", _backward, setup_context=_save_for_backward
 )
-for _name in ("gradients", "gradient_image"):
-    torch.library.register_autograd(f"midframe::separable_convolution_upsampled_{_name}", _refuse_second_gradients)
+refuse_second_gradients(
+    ("separable_convolution_upsampled_gradients", "separable_convolution_upsampled_gradient_image"),
+    NO_SECOND_GRADIENTS,
+)
 torch.library.register_autocast("midframe::separable_convolution_upsampled", "cpu", torch.float32)

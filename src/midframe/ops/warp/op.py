@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midframe.errors import SettingError
 from midframe.ops.dispatch import Backend, BackendTable, choose_backend
 from midframe.ops.halide.layouts import memory_format_of, new_like
+from midframe.ops.registration import refuse_second_gradients
 from midframe.ops.warp import pytorch, reference
 
 BACKENDS = BackendTable(
@@ -87,10 +87,8 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None,
     return grad_image, grad_flow, None
 
 
-def _refuse_second_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    raise SettingError("warp has gradients of gradients only on backend='reference' and 'torch'")
-
-
 torch.library.register_autograd("midframe::warp", _backward, setup_context=_save_for_backward)
-for _operator in ("warp_gradient_image", "warp_gradient_flow"):
-    torch.library.register_autograd(f"midframe::{_operator}", _refuse_second_gradients)
+refuse_second_gradients(
+    ("warp_gradient_image", "warp_gradient_flow"),
+    "warp has gradients of gradients only on backend='reference' and 'torch'",
+)

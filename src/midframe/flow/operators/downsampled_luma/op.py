@@ -6,18 +6,13 @@ from torch import Tensor
 
 from midframe.flow.operators.downsampled_luma import reference
 from midframe.flow.operators.registration import register
-from midframe.ops.dispatch import Backend, BackendTable
+from midframe.ops.dispatch import Backend, BackendTable, torch_and_reference
 
 BACKENDS = BackendTable(
     "downsampled_luma",
     (
         Backend("halide", "one pass over the frames", module="midframe.flow.operators.downsampled_luma.halide"),
-        Backend(
-            "torch",
-            "the same as the reference: a weighted sum of the channels and a pooling",
-            forward=reference.forward,
-        ),
-        Backend("reference", "a weighted sum of the channels and a pooling", forward=reference.forward),
+        *torch_and_reference("a weighted sum of the channels and a pooling", reference.forward),
     ),
 )
 

@@ -6,18 +6,13 @@ from torch import Tensor
 
 from midframe.flow.operators.lucas_kanade_update import reference
 from midframe.flow.operators.registration import register
-from midframe.ops.dispatch import Backend, BackendTable
+from midframe.ops.dispatch import Backend, BackendTable, torch_and_reference
 
 BACKENDS = BackendTable(
     "lucas_kanade_update",
     (
         Backend("halide", "one pass over strips of rows", module="midframe.flow.operators.lucas_kanade_update.halide"),
-        Backend(
-            "torch",
-            "the same as the reference: a warp of both frames and two box filters of five maps",
-            forward=reference.forward,
-        ),
-        Backend("reference", "a warp of both frames and two box filters of five maps", forward=reference.forward),
+        *torch_and_reference("a warp of both frames and two box filters of five maps", reference.forward),
     ),
 )
 

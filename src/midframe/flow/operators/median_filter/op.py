@@ -6,7 +6,7 @@ from torch import Tensor
 
 from midframe.flow.operators.median_filter import reference
 from midframe.flow.operators.registration import register
-from midframe.ops.dispatch import Backend, BackendTable
+from midframe.ops.dispatch import Backend, BackendTable, torch_and_reference
 
 BACKENDS = BackendTable(
     "median_filter",
@@ -16,10 +16,7 @@ BACKENDS = BackendTable(
             "one pass; neighbouring pixels share sorted columns",
             module="midframe.flow.operators.median_filter.halide",
         ),
-        Backend(
-            "torch", "the same as the reference: the median of 25 shifted copies in memory", forward=reference.forward
-        ),
-        Backend("reference", "the median of 25 shifted copies in memory", forward=reference.forward),
+        *torch_and_reference("the median of 25 shifted copies in memory", reference.forward),
     ),
 )
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from midframe.flow.operators.normalise_local_contrast import reference
 from midframe.flow.operators.registration import register
-from midframe.ops.dispatch import Backend, BackendTable
+from midframe.ops.dispatch import Backend, BackendTable, torch_and_reference
 
 BACKENDS = BackendTable(
     "normalise_local_contrast",
@@ -14,8 +14,7 @@ BACKENDS = BackendTable(
         Backend(
             "halide", "two passes over the frames", module="midframe.flow.operators.normalise_local_contrast.halide"
         ),
-        Backend("torch", "the same as the reference: four poolings", forward=reference.forward),
-        Backend("reference", "four poolings", forward=reference.forward),
+        *torch_and_reference("four poolings", reference.forward),
     ),
 )
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from midframe.flow.operators.propagate_flow import reference
 from midframe.flow.operators.registration import register
-from midframe.ops.dispatch import Backend, BackendTable
+from midframe.ops.dispatch import Backend, BackendTable, torch_and_reference
 
 BACKENDS = BackendTable(
     "propagate_flow",
@@ -16,12 +16,7 @@ BACKENDS = BackendTable(
             "one pass for each distance to the neighbours",
             module="midframe.flow.operators.propagate_flow.halide",
         ),
-        Backend(
-            "torch",
-            "the same as the reference: nine warps of both frames, with a pooling each",
-            forward=reference.forward,
-        ),
-        Backend("reference", "nine warps of both frames, with a pooling each", forward=reference.forward),
+        *torch_and_reference("nine warps of both frames, with a pooling each", reference.forward),
     ),
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide.compiler import from_float32, tensor_input, to_float32
+from midframe.ops.halide.compiler import from_float32, native_lanes, tensor_input, to_float32
 from midframe.ops.separable.halide.dense import Definition
 
 
@@ -105,7 +105,7 @@ class _Pipeline:
     def __init__(self, kernels: torch.dtype) -> None:
         import halide as hl
 
-        self.lanes = hl.get_host_target().natural_vector_size(hl.Float(32))
+        self.lanes = native_lanes()
         self.x, self.y, self.c = hl.Var("x"), hl.Var("y"), hl.Var("c")
         self.xi, self.xo, self.strip = hl.Var("xi"), hl.Var("xo"), hl.Var("strip")
         self.image = tensor_input("image", torch.float32, 3)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide.compiler import from_float32, tensor_input, to_float32
+from midframe.ops.halide.compiler import from_float32, native_lanes, tensor_input, to_float32
 
 Definition = tuple[list[Any], list[Any]]
 """The arguments and the output functions of a pipeline."""
@@ -220,7 +220,7 @@ class _Pipeline:
     def __init__(self, kernels: torch.dtype) -> None:
         import halide as hl
 
-        self.lanes = hl.get_host_target().natural_vector_size(hl.Float(32))
+        self.lanes = native_lanes()
         self.rows = 6 if self.lanes >= 16 else 4
         self.x, self.y, self.c, self.yi, self.yo, self.r = (hl.Var(name) for name in ("x", "y", "c", "yi", "yo", "r"))
         self.xi, self.xo, self.strip = hl.Var("xi"), hl.Var("xo"), hl.Var("strip")

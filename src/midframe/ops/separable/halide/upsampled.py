@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from midframe.ops.halide.compiler import from_float32, to_float32
+from midframe.ops.halide.compiler import from_float32, native_lanes, to_float32
 from midframe.ops.separable.halide.dense import Definition, add_terms
 
 ROWS = 8
@@ -167,7 +167,7 @@ class _Pipeline:
 
         self.taps, self.scale = taps, scale
         # Vectors wider than the processor's would take LLVM minutes, because all taps are unrolled.
-        self.lanes = hl.get_host_target().natural_vector_size(hl.Float(32))
+        self.lanes = native_lanes()
         self.halo = -(-(taps - 1) // scale)  # columns of the maps that taps reach beyond the edge
         self.inside: dict[str, Any] = {}  # the variable over the columns inside of the image, by name of the function
         self.x, self.y, self.c, self.n, self.i = (hl.Var(name) for name in ("x", "y", "c", "n", "i"))
