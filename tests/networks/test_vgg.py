@@ -25,7 +25,8 @@ def test_the_published_check_values(shared_data: Path) -> None:
     assert (vgg.convention, vgg.deepest) == ("caffe", "relu3_4")
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     picture = torch.stack((4 * x % 256, 4 * y % 256, torch.where((x // 8 + y // 8) % 2 == 1, 255, 0))).float()[None]
-    for name, features in vgg(picture, CHECK).items():
+    # In float64: float32 has steps of 0.002 at 18835, so its rounding, which differs between processors, would decide.
+    for name, features in vgg.double()(picture.double(), CHECK).items():
         assert features.mean().item() == pytest.approx(CHECK[name][0], abs=2e-4)
         assert features.max().item() == pytest.approx(CHECK[name][1], abs=2e-3)
 
